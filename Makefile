@@ -1,0 +1,65 @@
+# Every target sets up what it needs; a machine with python3 (3.11 or later) and make is enough.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+TIERS_LEFT_OUT := --ignore=tests/benchmarks --ignore=tests/model
+
+.PHONY: help install lock test lint format demo model model-small mutants chaos chaos-small bench generate clean
+.DEFAULT_GOAL := help
+
+help: ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv and install what the lock says
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed (set PYTHON=...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "python's venv module is missing: install the package python3-venv, then run make again" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+lock: $(STAMP) ## resolve again and write requirements.lock
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+
+test: $(STAMP) ## every tier that this machine can run
+	$(BIN)/python -m pytest $(TIERS_LEFT_OUT)
+
+lint: $(STAMP) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the sources in our format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(STAMP) ## the main job, on this machine
+	$(BIN)/worker demo
+
+model: $(STAMP) ## the exhaustive model
+	$(BIN)/python -m tests.model
+
+model-small: $(STAMP) ## its small configuration
+	$(BIN)/python -m tests.model --small
+
+mutants: $(STAMP) ## each must, broken on purpose, is noticed
+	$(BIN)/python -m tests.mutants
+
+chaos: $(STAMP) ## the crash test, in full
+	$(BIN)/python -m tests.acceptance.chaos
+
+chaos-small: $(STAMP) ## the crash test, small
+	$(BIN)/python -m tests.acceptance.chaos --small
+
+bench: $(STAMP) ## measure
+	$(BIN)/python -m pytest -o asyncio_debug=false -s tests/benchmarks
+
+generate: $(STAMP) ## write the published schemas again
+	$(BIN)/python -m schemas.export
+
+clean: ## remove what was built
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

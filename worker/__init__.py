@@ -1,0 +1,1 @@
+"""A worker that makes cancel and update trustworthy: commands in, evidence out."""

@@ -1,0 +1,156 @@
+"""The workflow decider's other half: decisions on what effects reported (contract, sections 3 and 4)."""
+
+from datetime import timedelta
+
+from schemas.audit import Context
+from schemas.documents import Job, OpenCommand, Task, Unsettled, WorkflowState
+from schemas.events import Cleaned, JobRecorded, Owed, ResourceSeen, Settled
+from schemas.observations import (
+    Finished,
+    Forbidden,
+    JobsFound,
+    Observed,
+    PartialRemoved,
+    Pending,
+    Stopped,
+)
+from schemas.receipts import Receipt, ResourceReceipt, weakest
+from schemas.status import Status
+from worker.domain.admission import forget
+from worker.domain.decision import Decision, Draft, Nothing, verdict_on
+from worker.domain.effects import gone, targets, wants_cleanup
+from worker.domain.evolve import evolve
+from worker.domain.lifecycle import PROVED, Trigger
+from worker.domain.workflow import about, move
+
+
+def observe(state: WorkflowState, observed: Observed, context: Context) -> Decision:
+    """Record the evidence, then answer whoever can be answered: settled, forbidden, finished before, or too late."""
+    if not state.open:
+        return Nothing()
+    draft = Draft(state, evolve)
+    for item in observed.items:
+        match item:
+            case JobsFound():
+                _found(draft, item)
+            case Stopped() | Finished() | Pending() | Forbidden():
+                _seen(draft, item.resource)
+            case PartialRemoved():
+                draft.emit(Cleaned(objects=item.objects, warning=item.warning))
+    finished = next((item for item in observed.items if isinstance(item, Finished)), None)
+    forbidden = next((item for item in observed.items if isinstance(item, Forbidden)), None)
+    if finished and draft.state.status == Status.CANCELLING:
+        _adopt_outcome(draft, finished, context)
+    if _is_settled(draft.state, observed):
+        _settle(draft, observed, context)
+    elif forbidden:
+        code = "forbidden_by_cluster" if forbidden.resource.kind == "job" else "agent_refused"
+        _fail(draft, draft.state.open, code, forbidden.message, context)
+    else:
+        late = tuple(command for command in draft.state.open if command.deadline_at <= observed.at)
+        _fail(draft, late, "unconfirmed", None, context)
+    if draft.events:
+        forget(draft, context)
+    return draft.decision()
+
+
+def receipt_of(state: WorkflowState) -> Receipt:
+    """The evidence so far; what was never looked at is unconfirmed."""
+    resources = (*(_job_receipt(job) for job in state.jobs), *(_task_receipt(task) for task in state.tasks))
+    return Receipt(
+        evidence=weakest(tuple(resource.evidence for resource in resources)),
+        resources=resources,
+        objects_removed=state.objects_removed,
+        warnings=state.warnings,
+    )
+
+
+def _job_receipt(job: Job) -> ResourceReceipt:
+    name = f"{job.namespace}/{job.name}"
+    return job.gone or ResourceReceipt(kind="job", name=name, identity=job.uid, evidence="unconfirmed")
+
+
+def _task_receipt(task: Task) -> ResourceReceipt:
+    return task.gone or ResourceReceipt(kind="task", name=task.agent, identity=task.task_id, evidence="unconfirmed")
+
+
+def _found(draft: Draft[WorkflowState], found: JobsFound) -> None:
+    for job in found.jobs:
+        if all(known.uid != job.uid for known in draft.state.jobs):
+            draft.emit(JobRecorded(job=Job(namespace=job.namespace, name=job.name, uid=job.uid, owner=job.owner)))
+
+
+def _seen(draft: Draft[WorkflowState], resource: ResourceReceipt) -> None:
+    """Evidence is recorded once; what was seen gone stays so, and what is not recorded is not ours."""
+    known = {("job", job.uid): job.gone for job in draft.state.jobs}
+    known |= {("task", task.task_id): task.gone for task in draft.state.tasks}
+    identity = (resource.kind, resource.identity)
+    if identity in known and not gone(known[identity]) and known[identity] != resource:
+        draft.emit(ResourceSeen(resource=resource))
+
+
+def _adopt_outcome(draft: Draft[WorkflowState], finished: Finished, context: Context) -> None:
+    """The remote side proves that it had finished before the cancel: that outcome stands."""
+    reported = draft.state.reported_outcome
+    same = reported if reported and reported.status.value == finished.outcome else None
+    message = same.error_message if same else finished.resource.detail or None
+    move(draft, PROVED[finished.outcome], context, message if finished.outcome == "failed" else None)
+
+
+def _is_settled(state: WorkflowState, observed: Observed) -> bool:
+    if targets(state):
+        return False
+    if state.purpose == "custom_harness":
+        return True
+    if not any(isinstance(item, JobsFound) and not item.jobs for item in observed.items):
+        return False
+    return not wants_cleanup(state) or any(isinstance(item, PartialRemoved) for item in observed.items)
+
+
+def _settle(draft: Draft[WorkflowState], observed: Observed, context: Context) -> None:
+    """Everything recorded was seen gone: one step ends the teardown and answers every open command."""
+    move(draft, Trigger.STOPPED, context)
+    if draft.state.unsettled:
+        draft.emit(Settled())
+    fresh = [item.resource.evidence for item in observed.items if isinstance(item, Stopped)]
+    if "forced" in fresh and draft.state.teardown and draft.state.teardown.cleanup:
+        _owe(draft, "sweep", context)
+    receipt = receipt_of(draft.state)
+    for command in draft.state.open:
+        aggregate = about(draft.state, command.status_before)
+        if command.type.endswith(".cancel"):
+            code = "cancelled" if draft.state.status == Status.CANCELLED else "too_late"
+        else:
+            code = "resumed" if command.type.endswith(".resume") else "updated"
+        verdict = verdict_on(command, code, context.now, aggregate=aggregate, receipt=receipt)
+        if verdict.http_status < 300:
+            draft.remember(command, verdict)
+        else:
+            draft.fail(command, verdict)
+
+
+def _fail(
+    draft: Draft[WorkflowState],
+    commands: tuple[OpenCommand, ...],
+    code: str,
+    message: str | None,
+    context: Context,
+) -> None:
+    """Answer 5xx; the status stays `cancelling`, and a marker tells the reconciler."""
+    if not commands:
+        return
+    _owe(draft, "unconfirmed", context)
+    receipt = receipt_of(draft.state)
+    for command in commands:
+        aggregate = about(draft.state, command.status_before)
+        draft.fail(
+            command, verdict_on(command, code, context.now, message=message, aggregate=aggregate, receipt=receipt)
+        )
+
+
+def _owe(draft: Draft[WorkflowState], why: str, context: Context) -> None:
+    if any(marker.why == why for marker in draft.state.unsettled):
+        return
+    delay = context.settings.sweep_delay_seconds if why == "sweep" else 0
+    due_at = context.now + timedelta(seconds=delay)
+    draft.emit(Owed(marker=Unsettled.model_validate({"audit_seq": context.audit_seq, "why": why, "due_at": due_at})))
