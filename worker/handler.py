@@ -6,7 +6,7 @@ remembers every input until it is answered; so repeating is safe, whoever won.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -48,14 +48,6 @@ class Loaded:
     key: str | None
     document: Document | None
     mark: int
-
-
-@dataclass(slots=True)
-class Seen:
-    """Documents read for one decision beside the aggregate's own."""
-
-    documents: tuple[DocumentRead, ...] = ()
-    bodies: dict[str, bytes] = field(default_factory=dict)
 
 
 class Desk(Protocol):
@@ -121,7 +113,7 @@ class Handler:
         return await desk.load(key, fresh_since=fresh_since) if key else Loaded(None, None, 0)
 
     async def _decide(
-        self, desk: Desk, loaded: Loaded, inputs: Sequence[Given], seen: Seen
+        self, desk: Desk, loaded: Loaded, inputs: Sequence[Given], seen: tuple[DocumentRead, ...]
     ) -> tuple[list[Step], Decision, Context]:
         """Decide input after input on the evolving state, up to the first one that asks for no write."""
         state = loaded.document.state if loaded.document else None
@@ -133,8 +125,8 @@ class Handler:
             if steps:
                 context = self._context(desk, state, sequence + len(steps) + 1, seen)
             if isinstance(given, Arrived):
-                own = await self._bodies(state, given.command, seen)
-                context = context.model_copy(update={"documents": own.documents})
+                documents = await self._bodies(state, given.command, seen, steps)
+                context = context.model_copy(update={"documents": documents})
             last = decide(state, given.command if isinstance(given, Arrived) else given, context)
             if not isinstance(last, Written):
                 break
@@ -181,40 +173,42 @@ class Handler:
         update = {"revision": loaded.document.revision + 1, "write_id": self._ids.fresh()}
         await desk.write(loaded, loaded.document.model_copy(update=update), {}, decides=False)
 
-    def _context(self, desk: Desk, state: AnyState | None, audit_seq: int, seen: Seen) -> Context:
+    def _context(self, desk: Desk, state: AnyState | None, audit_seq: int, seen: tuple[DocumentRead, ...]) -> Context:
         return Context(
             now=to_milliseconds(desk.now()),
             build=self._build,
             audit_seq=audit_seq,
             settings=self._settings,
-            documents=seen.documents,
+            documents=seen,
             settled=desk.settled(state) if state is not None else (),
         )
 
     # ------------------------------------------------------------------------------ where documents are
 
-    async def _locate(self, aggregate: Aggregate, given: Given) -> tuple[str | None, Seen]:
+    async def _locate(self, aggregate: Aggregate, given: Given) -> tuple[str | None, tuple[DocumentRead, ...]]:
         """The key of the aggregate's document; a creation's is found by its harness's metadata."""
         match aggregate.type:
             case "evaluation":
-                return f"workflows/{aggregate.id}.json", Seen()
+                return f"workflows/{aggregate.id}.json", ()
             case "session":
-                return f"sessions/{aggregate.id}.json", Seen()
+                return f"sessions/{aggregate.id}.json", ()
             case "org":
-                return f"orgs/{aggregate.id}.json", Seen()
+                return f"orgs/{aggregate.id}.json", ()
             case "custom-harness":
                 key = f"custom-harnesses/{aggregate.id}/metadata.json"
                 stored = await self._store.load(key)
                 if stored is None:
-                    return None, Seen((DocumentRead(key=key),))
+                    return None, (DocumentRead(key=key),)
                 metadata = HarnessMetadata.model_validate_json(stored.body)
                 content = metadata.model_dump_json()
                 read = DocumentRead(key=key, sha256=blob_of(content.encode()).sha256, content=content)
                 workflow = metadata.workflow_id
-                return f"workflows/{workflow}.json" if workflow else None, Seen((read,))
+                return f"workflows/{workflow}.json" if workflow else None, (read,)
 
-    async def _bodies(self, state: AnyState | None, command: Command, seen: Seen) -> Seen:
-        """A harness's body, which an update changes: immutable, so its name is enough for the record."""
+    async def _bodies(
+        self, state: AnyState | None, command: Command, seen: tuple[DocumentRead, ...], steps: Sequence[Step]
+    ) -> tuple[DocumentRead, ...]:
+        """A harness's body, which an update changes; an earlier step of this write may hold it."""
         operation = command.operation
         if not isinstance(operation, HarnessUpdate) or not isinstance(state, OrgState):
             return seen
@@ -222,10 +216,12 @@ class Handler:
         if entry is None:
             return seen
         key = f"blobs/{entry.body}"
-        stored = await self._store.load(key)
-        content = stored.body.decode() if stored else None
-        read = DocumentRead(key=key, sha256=entry.body if stored else None, content=content)
-        return Seen((*seen.documents, read), seen.bodies)
+        body = next((b for s in steps for b in s.written.blobs if blob_of(b).key == key), None)
+        if body is None:
+            stored = await self._store.load(key)
+            body = stored.body if stored else None
+        read = DocumentRead(key=key, sha256=entry.body if body else None, content=body.decode() if body else None)
+        return (*seen, read)
 
 
 def verdict_source(document: Document, entry: Answered | Failure) -> str | Blob:

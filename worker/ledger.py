@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schemas.audit import AuditRecord, Context, DecisionSettings, RecordedContext, Sealed
+from schemas.audit import AuditRecord, Context, DecisionSettings, DocumentRead, RecordedContext, Sealed
 from schemas.base import Blob
 from schemas.cloudevents import headers
 from schemas.commands import Aggregate, Command, Personal
@@ -222,9 +222,14 @@ def _recorded(context: Context, settings_sha256: str) -> RecordedContext:
         now=context.now,
         build=context.build,
         settings_sha256=settings_sha256,
-        documents=context.documents,
+        documents=tuple(_by_reference(read) for read in context.documents),
         settled=context.settled,
     )
+
+
+def _by_reference(read: DocumentRead) -> DocumentRead:
+    """A blob is immutable: its name is enough."""
+    return read.model_copy(update={"content": None}) if read.key.startswith("blobs/") else read
 
 
 def _input(draught: Draught, given: Command | Observed) -> Command | Observed | Blob:

@@ -2,11 +2,11 @@
 
 from schemas.audit import Context
 from schemas.commands import Command
-from schemas.documents import SessionState, WorkflowState
+from schemas.documents import OrgState, SessionState, WorkflowState
 from schemas.events import Opened, Remembered
 from schemas.observations import Observed
-from worker.domain import session, workflow, workflow_observed
-from worker.domain.decision import AnyState, Decision, Nothing, Refused, Written, refuse, verdict_on
+from worker.domain import org, session, workflow, workflow_observed
+from worker.domain.decision import AnyState, Decision, Nothing, Refused, Written, verdict_on
 from worker.domain.effects import describe, effects
 
 
@@ -27,7 +27,8 @@ def _command(state: AnyState | None, command: Command, context: Context) -> Deci
             assert state is None or isinstance(state, SessionState), "the key leads to a session"
             return session.decide(state, command, context)
         case "org":
-            return refuse(command, "not_found", context.now)
+            assert state is None or isinstance(state, OrgState), "the key leads to an org"
+            return org.decide(state, command, context)
 
 
 def _observe(state: AnyState | None, observed: Observed, context: Context) -> Decision:
