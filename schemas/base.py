@@ -5,13 +5,22 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 
 class Model(BaseModel):
     """Immutable; unknown keys are ignored (contract, section 2)."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -40,11 +49,12 @@ Time = Annotated[
     BeforeValidator(_time_text),
     AfterValidator(to_milliseconds),
     PlainSerializer(time_text, return_type=str),
-    Field(json_schema_extra={"format": "date-time"}),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{RFC3339.pattern}$"}),
 ]
 
 UUID_TEXT = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 ULID_TEXT = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
+SESSION_TEXT = rf"{ULID_TEXT}\.[a-z0-9]([a-z0-9-]{{0,30}}[a-z0-9])?"
 
 
 def _fold(value: Any) -> Any:
@@ -56,11 +66,16 @@ def _id(pattern: str, maximum: int, *, fold: bool = False) -> Any:
     return Annotated[str, BeforeValidator(_fold), constraints] if fold else Annotated[str, constraints]
 
 
-Uuid = Annotated[str, BeforeValidator(_fold), StringConstraints(strict=True, pattern=f"^{UUID_TEXT}$")]
+def _published(pattern: str) -> WithJsonSchema:
+    """A folded id in its canonical form, which pydantic leaves out behind a validator; upper case is lenience."""
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+Uuid = Annotated[
+    str, BeforeValidator(_fold), StringConstraints(strict=True, pattern=f"^{UUID_TEXT}$"), _published(UUID_TEXT)
+]
 SessionId = Annotated[
-    str,
-    BeforeValidator(_fold),
-    StringConstraints(strict=True, pattern=rf"^{ULID_TEXT}\.[a-z0-9]([a-z0-9-]{{0,30}}[a-z0-9])?$"),
+    str, BeforeValidator(_fold), StringConstraints(strict=True, pattern=f"^{SESSION_TEXT}$"), _published(SESSION_TEXT)
 ]
 Token = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 """An opaque id of a party outside (task, turn, org, team, tenant, agent): 1 to 128 characters of a safe set."""
@@ -89,6 +104,10 @@ def event_id(what: str, at: Coordinates) -> str:
     return str(uuid5(EVENTS, f"{what}/{at.partition}/{at.offset}"))
 
 
+INLINE_BYTES_MAX = 64 * 1024
+"""Larger payloads travel as reference (design, must 8)."""
+
+
 class Blob(Model):
     """A payload that travels as reference, at `blobs/{sha256}` in the store: immutable, never collected."""
 
@@ -100,3 +119,8 @@ class Blob(Model):
     @property
     def key(self) -> str:
         return f"blobs/{self.sha256}"
+
+    @property
+    def inline(self) -> bool:
+        """Whether the payload may stand in a record itself."""
+        return self.bytes <= INLINE_BYTES_MAX

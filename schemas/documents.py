@@ -56,6 +56,8 @@ class Answered(Model):
     """Its ce_time, to which the horizon rises when this entry leaves."""
     at: Coordinates
     """The record first answered."""
+    code: str
+    """The verdict's code."""
     verdict_sha256: Sha256
     """SHA-256 of the verdict without its personal fields."""
 
@@ -67,6 +69,8 @@ class Failure(Model):
     """The command."""
     at: Coordinates
     """The record."""
+    code: str
+    """The verdict's code."""
     verdict_sha256: Sha256
     """SHA-256 of the verdict without its personal fields."""
 

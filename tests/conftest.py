@@ -12,6 +12,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
+
+structlog.configure(
+    processors=[structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)],
+    cache_logger_on_first_use=False,  # each test's output is its own
+)
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "contract", "simulation", "integration", "acceptance", "benchmarks", "model")

@@ -13,7 +13,10 @@ from worker.adapters.system import SystemClock, SystemIds
 from worker.errors import Misconfigured
 from worker.ports import Ports
 from worker.runtime.engine import Engine, EngineSettings
+from worker.runtime.probes import Probes
+from worker.runtime.service import Service
 from worker.settings import Settings
+from worker.telemetry import logs, metrics
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,9 +51,20 @@ def engine(settings: Settings) -> Engine:
         decisions=settings.for_decisions(),
         build=build(),
         command_bytes_max=settings.command_bytes_max,
-        drain_timeout_seconds=settings.drain_timeout_seconds,
+        fetch_records_max=settings.fetch_records_max,
+        reconcile_interval_seconds=settings.reconcile_interval_seconds,
     )
     return Engine(ports(settings), chosen)
+
+
+def service(settings: Settings) -> Service:
+    """The process that `worker run` is.  Raises Misconfigured."""
+    logs.configure(settings.log_format, settings.log_level)
+    metrics.BUILD.labels(build()).set(1)
+    whole = engine(settings)
+    probes = Probes(settings.probes_host, settings.probes_port, whole.unready) if settings.probes_enabled else None
+    about = {"build": build(), "stack": settings.stack, "data_dir": str(settings.data_dir)}
+    return Service(whole, probes, about, settings.drain_timeout_seconds)
 
 
 def _named(what: str, model: type[M], given: dict[str, dict[str, object]]) -> dict[str, M]:

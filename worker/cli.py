@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import signal
 import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
@@ -47,27 +46,7 @@ def run() -> None:
 async def _worker() -> int:
     from worker import bootstrap, settings
 
-    engine = bootstrap.engine(settings.load())
-    try:
-        await engine.start()
-    except BaseException:
-        await engine.stop(drain=False)
-        raise
-    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    waits = [asyncio.create_task(engine.wait()), asyncio.create_task(stopping.wait())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    stopping.clear()
-    stop = asyncio.create_task(engine.stop())
-    again = asyncio.create_task(stopping.wait())
-    await asyncio.wait([stop, again], return_when=asyncio.FIRST_COMPLETED)
-    if not stop.done():
-        stop.cancel()
-    for task in (*waits, stop, again):
-        task.cancel()
-    results = await asyncio.gather(*waits, stop, again, return_exceptions=True)
-    return 1 if isinstance(results[0], Exception) else 0
+    return await bootstrap.service(settings.load()).run()
 
 
 @create_app.command("evaluation")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -95,6 +95,28 @@ def fingerprint(envelope: Envelope, aggregate_key: str, subject: str) -> str:
     whole = [envelope.type, aggregate_key, subject, data]
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def failed(command: Command, code: str, now: datetime) -> Verdict:
+    """The verdict on a command that could not be decided, for a reason that is ours."""
+    row = CODES[code]
+    return Verdict(
+        id=event_id("verdict", command.at),
+        outcome=row.outcome,
+        code=code,
+        http_status=row.http_status,
+        message=row.meaning,
+        command=VerdictCommand(
+            id=command.id,
+            type=command.type,
+            fingerprint=command.fingerprint,
+            at=command.at,
+            correlation_id=command.correlation_id,
+        ),
+        received_at=command.received_at,
+        decided_at=now,
+        finished_at=now,
+    )
 
 
 def _errors(error: ValidationError) -> tuple[FieldError, ...]:

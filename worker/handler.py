@@ -43,11 +43,12 @@ Given = Arrived | Observed
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A document as the desk holds it; None: there is no such object."""
+    """A document as the desk holds it; None: there is no such object.  `adopts`: see `ledger.adopts`."""
 
     key: str | None
     document: Document | None
     mark: int
+    adopts: bool = False
 
 
 class Desk(Protocol):
@@ -117,7 +118,7 @@ class Handler:
     ) -> tuple[list[Step], Decision, Context]:
         """Decide input after input on the evolving state, up to the first one that asks for no write."""
         state = loaded.document.state if loaded.document else None
-        sequence = loaded.document.chain.audit_seq if loaded.document else 0
+        sequence = loaded.document.chain.audit_seq + loaded.adopts if loaded.document else 0
         steps: list[Step] = []
         last: Decision = Nothing()
         context = self._context(desk, state, sequence + 1, seen)
@@ -148,6 +149,7 @@ class Handler:
             write_id=self._ids.fresh(),
             settings_sha256=self.settings_blob.sha256,
             acknowledged=desk.acknowledged(loaded),
+            adopt=loaded.adopts,
         )
         decides = any(isinstance(step.given, Command) for step in steps)
         await desk.write(loaded, draught.document, draught.blobs, decides=decides)

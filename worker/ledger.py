@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas.audit import AuditRecord, Context, DecisionSettings, DocumentRead, RecordedContext, Sealed
-from schemas.base import Blob
+from schemas.base import INLINE_BYTES_MAX, Blob
 from schemas.cloudevents import headers
 from schemas.commands import Aggregate, Command, Personal
 from schemas.documents import (
@@ -40,7 +40,6 @@ from worker.domain.decision import AnyState, Written
 from worker.domain.evolve import evolve
 from worker.ports import Outgoing, Topic
 
-PAYLOAD_INLINE_MAX = 64 * 1024
 VERDICT_KEPT_MAX = 4 * 1024
 
 
@@ -55,17 +54,21 @@ class Step:
     sealed: Sealed | None = None
 
 
+class Blobs(dict[str, bytes]):
+    """By key: what must be in the store before the write or transaction that names it."""
+
+    def add(self, body: bytes) -> Blob:
+        reference = blob_of(body)
+        self[reference.key] = body
+        return reference
+
+
 @dataclass(slots=True)
 class Draught:
     """The next document, and the blobs that must be there before it is written."""
 
     document: Document
-    blobs: dict[str, bytes] = field(default_factory=dict)
-
-    def blob(self, body: bytes) -> Blob:
-        reference = blob_of(body)
-        self.blobs[reference.key] = body
-        return reference
+    blobs: Blobs = field(default_factory=Blobs)
 
 
 def blob_of(body: bytes) -> Blob:
@@ -78,10 +81,15 @@ def settings_blob(settings: DecisionSettings) -> tuple[Blob, bytes]:
     return blob_of(body), body
 
 
+def adopts(document: Document) -> bool:
+    """Whether the state is not the chain's head (new, or changed behind our back): the next write records it first."""
+    return document.chain.state_sha256 != digest(document.state)
+
+
 def advance(
-    document: Document, steps: Sequence[Step], *, write_id: str, settings_sha256: str, acknowledged: int
+    document: Document, steps: Sequence[Step], *, write_id: str, settings_sha256: str, acknowledged: int, adopt: bool
 ) -> Draught:
-    """The document after these steps, in one write: revision +1, audit_seq +1 per step (and per adoption).
+    """The document after these steps, in one write: revision +1, audit_seq +1 per step (and one for an adoption).
 
     `acknowledged`: outbox entries up to this audit_seq are known to be published, and leave.
     """
@@ -89,8 +97,8 @@ def advance(
     outbox = [entry for entry in document.outbox if entry.audit_seq > acknowledged]
     personal, verdicts, chain, state = dict(document.personal), dict(document.verdicts), document.chain, document.state
     aggregate = aggregate_of_state(state)
-    if chain.state_sha256 != digest(state):
-        chain = _adopt(draught, outbox, aggregate, chain, state, steps[0].context, settings_sha256)
+    if adopt:
+        chain = _adopt(draught.blobs, outbox, aggregate, chain, state, steps[0].context, settings_sha256)
     for step in steps:
         sequence = chain.audit_seq + 1
         if (
@@ -105,7 +113,7 @@ def advance(
             if isinstance(event, Remembered | Failed):
                 whose = personal.pop(event.entry.id, None) or step.personal
                 rendered = render(event.verdict, whose, bodies)
-                kept = rendered.decode() if len(rendered) <= VERDICT_KEPT_MAX else draught.blob(rendered)
+                kept = rendered.decode() if len(rendered) <= VERDICT_KEPT_MAX else draught.blobs.add(rendered)
                 verdicts[coordinates_key(event.entry.at)] = kept
         changes = _status_events(state, step, aggregate, sequence)
         after = step.written.state
@@ -114,7 +122,7 @@ def advance(
             aggregate=aggregate,
             audit_seq=sequence,
             previous_sha256=chain.record_sha256,
-            input=_input(draught, step.given),
+            input=_input(draught.blobs, step.given),
             personal=step.sealed,
             context=_recorded(step.context, settings_sha256),
             events=step.written.events,
@@ -143,7 +151,7 @@ def render(verdict: Verdict, personal: Personal | None, bodies: Mapping[str, byt
     if personal:
         names = {"subject": personal.subject, "reason": personal.reason}
         update["command"] = verdict.command.model_copy(update=names)
-    if isinstance(verdict.harness, Blob) and verdict.harness.bytes <= PAYLOAD_INLINE_MAX:
+    if isinstance(verdict.harness, Blob) and verdict.harness.inline:
         update["harness"] = Harness.model_validate_json(bodies[verdict.harness.sha256])
     return verdict.model_copy(update=update).model_dump_json(exclude_none=True).encode()
 
@@ -156,18 +164,20 @@ def refusal_record(
     sealed: Sealed | None,
     settings_sha256: str,
     state: AnyState | None,
-) -> AuditRecord:
-    """A refusal or dry run: a record outside of the chain, beside its verdict."""
-    return AuditRecord(
+) -> tuple[AuditRecord, Blobs]:
+    """A refusal or dry run: a record outside of the chain, beside its verdict; and blobs to put before."""
+    blobs = Blobs()
+    record = AuditRecord(
         kind="refused",
         aggregate=aggregate,
         audit_seq=0,
-        input=given,
+        input=_input(blobs, given),
         personal=sealed,
         context=_recorded(context, settings_sha256),
         verdict=verdict,
         state_before_sha256=digest(state) if state is not None else None,
     )
+    return record, blobs
 
 
 def outgoing(entry: OutboxEntry, aggregate: Aggregate) -> Outgoing:
@@ -177,7 +187,7 @@ def outgoing(entry: OutboxEntry, aggregate: Aggregate) -> Outgoing:
 
 
 def _adopt(
-    draught: Draught,
+    blobs: Blobs,
     outbox: list[OutboxEntry],
     aggregate: Aggregate,
     chain: Chain,
@@ -193,7 +203,7 @@ def _adopt(
         audit_seq=chain.audit_seq + 1,
         previous_sha256=chain.record_sha256,
         context=_recorded(context, settings_sha256),
-        found=draught.blob(body) if len(body) > PAYLOAD_INLINE_MAX else state,
+        found=blobs.add(body) if len(body) > INLINE_BYTES_MAX else state,
         state_before_sha256=chain.state_sha256,
         state_after_sha256=digest(state),
     )
@@ -232,9 +242,9 @@ def _by_reference(read: DocumentRead) -> DocumentRead:
     return read.model_copy(update={"content": None}) if read.key.startswith("blobs/") else read
 
 
-def _input(draught: Draught, given: Command | Observed) -> Command | Observed | Blob:
+def _input(blobs: Blobs, given: Command | Observed) -> Command | Observed | Blob:
     body = given.model_dump_json().encode()
-    return draught.blob(body) if len(body) > PAYLOAD_INLINE_MAX else given
+    return blobs.add(body) if len(body) > INLINE_BYTES_MAX else given
 
 
 def _status_events(state: AnyState, step: Step, aggregate: Aggregate, sequence: int) -> list[OutboxEntry]:

@@ -67,6 +67,7 @@ class Assignment:
     """One partition, ours from now on; `epoch` is unique to this assignment and grows per partition.
 
     `position` is None where nothing was ever committed.  `log_start` and `log_end` bound the log when it was read.
+    `partitions` is how many the topic has.
     """
 
     partition: int
@@ -74,6 +75,7 @@ class Assignment:
     position: Position | None
     log_start: int
     log_end: int
+    partitions: int
 
 
 class PartitionOwner(Protocol):

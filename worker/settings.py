@@ -27,6 +27,20 @@ class Settings(BaseSettings):
     """Largest command record, in bytes."""
     drain_timeout_seconds: Annotated[float, Field(ge=0, le=3600)] = 20
     """How long a stop waits for decisions to be committed, in seconds."""
+    fetch_records_max: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Records taken from the log at once."""
+    reconcile_interval_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    """How often the reconciler looks for what is unsettled, in seconds."""
+    probes_enabled: bool = True
+    """Whether `/livez`, `/readyz` and `/metrics` are served."""
+    probes_host: str = "127.0.0.1"
+    """Address on which the probes listen."""
+    probes_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    """Port of the probes; 0: any free one, told in the log event `worker.ready`."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """Lines of JSON, or for people; auto: for people on a terminal."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is written."""
     agents: dict[str, dict[str, Any]] = {}
     """A2A agents by name: {"url", "credential", "timeout_seconds"}."""
     zones: dict[str, dict[str, Any]] = {}

@@ -75,12 +75,13 @@ class Draft(Generic[S]):
             fingerprint=command.fingerprint,
             time=command.time,
             at=command.at,
+            code=verdict.code,
             verdict_sha256=verdict_sha256(verdict),
         )
         self.emit(Remembered(entry=entry, verdict=verdict))
 
     def fail(self, command: Command | OpenCommand, verdict: Verdict) -> None:
-        entry = Failure(id=command.id, at=command.at, verdict_sha256=verdict_sha256(verdict))
+        entry = Failure(id=command.id, at=command.at, code=verdict.code, verdict_sha256=verdict_sha256(verdict))
         self.emit(Failed(entry=entry, verdict=verdict))
 
     def decision(self) -> Written | Nothing:

@@ -7,13 +7,14 @@ it leaves a position that has passed what it published.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.documents import aggregate_of_state
 from worker.ledger import outgoing
-from worker.ports import Assignment, CommandLog, Outgoing
+from worker.ports import Assignment, Clock, CommandLog, Outgoing, Position
 from worker.runtime.cache import Cache
 from worker.runtime.position import Progress
+from worker.telemetry import metrics
 
 FINISHED_PER_TRANSACTION_MAX = 1000
 BYTES_PER_TRANSACTION_MAX = 16 * 1024 * 1024
@@ -26,17 +27,17 @@ class Finished:
     offset: int
     records: tuple[Outgoing, ...]
     document_key: str | None
-    refusal: bool
     committed: Callable[[], None]
 
 
 class Committer:
     """Collects what is ready and commits it; `begun` and `completed` count transactions."""
 
-    def __init__(self, log: CommandLog, assignment: Assignment, progress: Progress, cache: Cache) -> None:
+    def __init__(self, log: CommandLog, clock: Clock, assignment: Assignment, progress: Progress, cache: Cache) -> None:
         self.begun = 0
         self.completed = 0
-        self._log, self._assignment, self._progress, self._cache = log, assignment, progress, cache
+        self._log, self._clock, self._assignment = log, clock, assignment
+        self._progress, self._cache = progress, cache
         self._ready: list[Finished] = []
         self._dirty: dict[str, None] = {}
         self._barriers: list[tuple[int, asyncio.Future[None]]] = []
@@ -53,6 +54,15 @@ class Committer:
     def publish(self, key: str) -> None:
         """This document's outbox has to go out."""
         self._dirty[key] = None
+        self._stir()
+
+    def absent(self, key: str) -> None:
+        """There is no such document (any more): nothing of it waits for a reload."""
+        self._dirty.pop(key, None)
+        for i, finished in enumerate(self._ready):
+            if finished.document_key == key:
+                self._cache.unpin(key)
+                self._ready[i] = replace(finished, document_key=None)
         self._stir()
 
     async def barrier(self, after: int) -> None:
@@ -101,11 +111,23 @@ class Committer:
         position = self._progress.position()
         self.begun += 1
         began = self.begun
-        await self._log.commit(self._assignment, records, position)
+        await self._commit(records, position)
         self.completed = began
         self._progress.committed(position)
         self._acknowledge(taken, sent)
         return bool(self._dirty) or size or any(after >= self.completed for after, _ in self._barriers)
+
+    async def _commit(self, records: list[Outgoing], position: Position) -> None:
+        started = self._clock.monotonic()
+        try:
+            await self._log.commit(self._assignment, records, position)
+        except BaseException:
+            metrics.TRANSACTIONS.labels("lost").inc()
+            raise
+        metrics.TRANSACTIONS.labels("committed").inc()
+        metrics.TRANSACTION_SECONDS.observe(self._clock.monotonic() - started)
+        metrics.TRANSACTION_RECORDS.observe(len(records))
+        metrics.POSITION.labels(self._assignment.partition).set(position.offset)
 
     def _take(self) -> tuple[list[Finished], list[Finished], bool]:
         """What can go now; a verdict whose document is not cached waits for the reload (must 4)."""

@@ -1,16 +1,23 @@
 """The engine: handler, performer and consumer put together over one set of ports; the same for every stack."""
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 
+import structlog
+
 from schemas.audit import DecisionSettings
+from worker.errors import Transient
 from worker.handler import Handler
 from worker.ports import Assignment, Ports
 from worker.runtime.consumer import Consumer
 from worker.runtime.partition import Partition
 from worker.runtime.perform import Performer
+from worker.runtime.reconciler import Reconciler
 from worker.sealing import Sealer
+from worker.telemetry import metrics
+
+FIRST_PARTITION = 0
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +27,12 @@ class EngineSettings:
     decisions: DecisionSettings
     build: str
     command_bytes_max: int = 8 * 1024 * 1024
-    drain_timeout_seconds: float = 20
+    fetch_records_max: int = 500
+    reconcile_interval_seconds: float = 30
 
 
 class Engine:
-    """Start, run, drain, stop."""
+    """Start, wait, drain, stop."""
 
     def __init__(self, ports: Ports, settings: EngineSettings) -> None:
         self._ports, self._settings = ports, settings
@@ -39,8 +47,9 @@ class Engine:
             ids=ports.ids,
             job_label=settings.decisions.job_label,
         )
-        self.consumer = Consumer(ports.log, ports.clock, ports.ids, self._partition)
-        self._loop: asyncio.Task[None] | None = None
+        self._reconciler = Reconciler(ports.store, ports.stream, ports.clock)
+        self.consumer = Consumer(ports.log, ports.clock, ports.ids, self._partition, settings.fetch_records_max)
+        self._parts: list[asyncio.Task[None]] = []
 
     def _partition(self, assignment: Assignment) -> Partition:
         return Partition(
@@ -54,31 +63,58 @@ class Engine:
         )
 
     async def start(self) -> None:
-        """Open everything, take the partitions, begin.  Raises Misconfigured."""
+        """Open everything, take the partitions, begin.  Raises Misconfigured, Unavailable."""
         ports = self._ports
         await ports.store.start()
         await asyncio.gather(ports.jobs.start(), ports.agents.start(), ports.executors.start())
         await self._handler.start()
         await ports.log.start(self.consumer)
-        self._loop = asyncio.create_task(self.consumer.run())
+        self._parts = [
+            asyncio.create_task(self.consumer.run(), name="consumer"),
+            asyncio.create_task(self._reconcile(), name="reconciler"),
+        ]
+
+    def unready(self) -> dict[str, str]:
+        """Why no commands are consumed; empty: they are."""
+        if not self._parts:
+            return {"worker": "not started, or stopping"}
+        return {f"partition {number}": why for number, why in sorted(self.consumer.stopped.items())}
 
     async def wait(self) -> None:
-        """Until the loop ends, which is a failure."""
-        assert self._loop is not None, "started first"
-        await self._loop
+        """Until a part ends that must not; raises its error."""
+        done, _ = await asyncio.wait(self._parts, return_when=asyncio.FIRST_COMPLETED)
+        for part in done:
+            part.result()
 
-    async def stop(self, *, drain: bool = True) -> None:
-        """Stop fetching, let decisions be committed (within a bound), drop the rest; nothing is lost either way."""
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
-            self._loop = None
-        if drain:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.consumer.drain(), self._settings.drain_timeout_seconds)
+    async def _reconcile(self) -> None:
+        """In the owner of the first partition only; an outage is waited out until the next time."""
+        while True:
+            await self._ports.clock.sleep(self._settings.reconcile_interval_seconds)
+            if FIRST_PARTITION not in self.consumer.partitions:
+                continue
+            try:
+                await self._reconciler.once()
+            except Transient as error:
+                metrics.OUTAGES.inc()
+                log.warning("dependency.unavailable", error=str(error))
+
+    async def drain(self) -> None:
+        """Take nothing more in, let what is being decided be committed; effects resume with the next owner."""
+        await self._end_parts()
+        await self.consumer.drain()
+
+    async def stop(self) -> None:
+        """Drop the rest at once; document and log hold what the next owner needs.  Tolerates a second stop."""
+        await self._end_parts()
         await self.consumer.stop()
         ports = self._ports
         await ports.log.stop()
         await asyncio.gather(ports.jobs.stop(), ports.agents.stop(), ports.executors.stop())
         await ports.stream.stop()
         await ports.store.stop()
+
+    async def _end_parts(self) -> None:
+        parts, self._parts = self._parts, []
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)

@@ -2,7 +2,8 @@
 
 Level-triggered: `steer(state)` starts what the state asks for, restarts what it asks for differently (a raised mode, a
 shorter grace, a later deadline), and stops what it no longer asks for.  What was seen is reported as one observation
-when nothing is left to do, or when an open command's deadline passes.  Dropped with its lane: the document resumes.
+when nothing is left to do, or when an open command's deadline passes; until the lane has decided on it, it counts as
+seen, so that no stream of other commands makes the flight begin again.  Dropped with its lane: the document resumes.
 """
 
 import asyncio
@@ -49,8 +50,10 @@ class Flight:
         self._performer, self._clock, self._report = performer, clock, report
         self._state: AnyState | None = None
         self._seen: list[Observation] = []
+        self._told = 0
         self._trails: dict[Key, Trail] = {}
         self._running: dict[Key, tuple[Effect, asyncio.Task[None]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: datetime | None = None
         self._reported = False
@@ -59,28 +62,39 @@ class Flight:
     def active(self) -> bool:
         return bool(self._running) or self._timer is not None
 
-    def steer(self, state: AnyState) -> None:
-        """The lane has decided: go on from this state, with nothing unreported."""
+    def steer(self, state: AnyState, *, observed: bool) -> None:
+        """The lane has decided, on what was reported if `observed`: go on from this state."""
         self._state = state
-        self._seen = []
-        self._reported = False
+        if observed:
+            del self._seen[: self._told]
+            self._told, self._reported = 0, False
         self._go()
+
+    def unreport(self) -> None:
+        """What was reported could not be decided: it is reported again with the next step, or at the deadline."""
+        self._told, self._reported = 0, False
 
     async def stop(self) -> None:
         """Cancel everything; what was seen and not decided is seen again by the next owner."""
-        tasks = [task for _, task in self._running.values()]
-        tasks += [self._timer] if self._timer else []
-        self._running, self._timer = {}, None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _, task in self._running.values():
+            self._end(task)
+        self._running = {}
+        if self._timer:
+            self._end(self._timer)
+            self._timer = None
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _go(self) -> None:
         assert self._state is not None, "steered first"
         wanted = {identity(effect): effect for effect in effects(self._state, self._seen)}
         for key, (effect, task) in list(self._running.items()):
             if wanted.get(key) != effect:
-                task.cancel()
+                self._end(task)
                 del self._running[key]
         for key, effect in wanted.items():
             if key not in self._running:
@@ -92,12 +106,13 @@ class Flight:
 
     async def _perform(self, key: Key, effect: Effect, trail: Trail) -> None:
         observation = await self._performer.perform(effect, trail)
+        # No await from here on: a flight that is stopped meanwhile has cancelled this task, and it never gets here.
         del self._running[key]
         self._seen.append(observation)
         self._go()
 
     def _tell(self, items: list[Observation]) -> None:
-        self._reported = True
+        self._reported, self._told = True, len(self._seen)
         self._report(Observed(at=self._clock.now(), items=tuple(items)))
 
     def _set_timer(self) -> None:
@@ -106,7 +121,7 @@ class Flight:
         if at == self._timer_at and self._timer is not None:
             return
         if self._timer is not None:
-            self._timer.cancel()
+            self._end(self._timer)
         self._timer, self._timer_at = None, at
         if at is not None:
             self._timer = asyncio.create_task(self._until(at))

@@ -7,30 +7,33 @@ from typing import Any
 
 import structlog
 
-from schemas.base import Coordinates, event_id
-from schemas.cloudevents import headers
+from schemas.base import Coordinates
 from schemas.codes import CODES
-from schemas.commands import Aggregate
+from schemas.commands import OPERATIONS, Aggregate
 from schemas.observations import Observed
-from schemas.verdicts import Verdict, VerdictCommand
-from worker.decoding import Decoded, Poison, Rejected, decode
+from worker.decoding import Decoded, Poison, Rejected, decode, failed
+from worker.errors import Transient
 from worker.handler import Arrived, Handler
 from worker.ledger import render
-from worker.ports import Assignment, Outgoing, Ports, Record, Topic
+from worker.partitioner import partition_of
+from worker.ports import Assignment, Outgoing, Ports, Record
 from worker.runtime.cache import Cache
 from worker.runtime.committer import Committer, Finished
 from worker.runtime.flight import Flight
-from worker.runtime.lanes import Lane, result
+from worker.runtime.intake import Intake
+from worker.runtime.lanes import Lane
+from worker.runtime.outgoing import dead_letter, key_text, result
 from worker.runtime.perform import Performer
-from worker.runtime.position import UNFINISHED_MAX, Progress
+from worker.runtime.position import Progress
+from worker.runtime.retry import Backoff
 from worker.sealing import Sealer
+from worker.telemetry import metrics
 
-RESUME_BELOW = UNFINISHED_MAX * 3 // 4
 log = structlog.get_logger()
 
 
 class Partition:
-    """Takes records in, up to 512 unfinished; implements `Shop` for its lanes."""
+    """Decides the records of one assignment; implements `Shop` for its lanes."""
 
     def __init__(
         self,
@@ -48,16 +51,16 @@ class Partition:
         self.assignment = assignment
         self.cache = Cache()
         self.progress = Progress(assignment.position, assignment.log_start)
-        self.committer = Committer(ports.log, assignment, self.progress, self.cache)
+        self.committer = Committer(ports.log, ports.clock, assignment, self.progress, self.cache)
         self.memory_commands = memory_commands
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._ports, self._performer = ports, performer
+        self._performer = performer
         self._command_bytes_max = command_bytes_max
+        self._intake = Intake(ports.log, assignment, self.progress, self._decode)
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._marks = itertools.count(1)
-        self._overflow: list[Record] = []
-        self._paused = False
+        self._misrouted = False
 
     def start(self) -> None:
         """Begin: the caller seeks the log to `progress.first`."""
@@ -70,6 +73,7 @@ class Partition:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(lane.stop() for lane in self._lanes.values()))
         self._lanes.clear()
+        self._intake.stop()
         self.failure.cancel()
 
     async def drain(self, poll_seconds: float = 0.01) -> None:
@@ -78,52 +82,36 @@ class Partition:
             await self.clock.sleep(poll_seconds)
         await self.committer.drained()
 
-    # ------------------------------------------------------------------------------ intake
-
-    @property
-    def unfinished(self) -> int:
-        return self.progress.unfinished
-
     def take(self, records: Sequence[Record]) -> None:
         """Take records in, in offset order; at the bound the partition stops fetching, and says so."""
-        self._overflow += records
-        self._refill()
+        self._intake.take(records)
 
-    def _refill(self) -> None:
-        taken = 0
-        for record in self._overflow:
-            if self.progress.unfinished >= UNFINISHED_MAX:
-                break
-            taken += 1
-            if self.progress.take(record.offset):
-                self._intake(record)
-        del self._overflow[:taken]
-        if self._overflow or self.progress.unfinished >= UNFINISHED_MAX:
-            if not self._paused:
-                self._paused = True
-                self._ports.log.pause(self.assignment)
-                log.warning("partition.full", partition=self.assignment.partition, unfinished=self.unfinished)
-        elif self._paused and self.progress.unfinished < RESUME_BELOW:
-            self._paused = False
-            self._ports.log.resume(self.assignment)
-            log.info("partition.resumed", partition=self.assignment.partition, unfinished=self.unfinished)
+    # ------------------------------------------------------------------------------ step 1
 
-    def _intake(self, record: Record) -> None:
+    def _decode(self, record: Record) -> None:
         decoded = decode(record, self._command_bytes_max)
         match decoded:
             case Decoded():
-                arrived = Arrived(record, decoded.command, decoded.personal, self.mark())
-                self._lane(decoded.command.aggregate).put(arrived)
+                self._note_route(record, decoded.command.aggregate)
+                self._lane(decoded.command.aggregate).put(
+                    Arrived(record, decoded.command, decoded.personal, self.mark())
+                )
             case Rejected():
                 body = render(decoded.verdict, decoded.personal, {})
-                self._done(record, (result(_key(record), _at(record), body, record.timestamp),), decoded.verdict)
+                self._done(record, (_result(record, body),), decoded.verdict.code, decoded.verdict.command.type)
             case Poison():
-                records = [dead_letter(record, decoded.reason)]
-                if decoded.verdict:
-                    body = render(decoded.verdict, None, {})
-                    records.append(result(_key(record), _at(record), body, record.timestamp))
-                log.warning("command.dead_letter", **_where(record), reason=decoded.reason)
-                self._done(record, tuple(records), decoded.verdict)
+                answer = render(decoded.verdict, None, {}) if decoded.verdict else None
+                kind = decoded.verdict.command.type if decoded.verdict else "unknown"
+                self._dead_letter(record, "unreadable", decoded.reason, answer, "invalid_command", kind)
+
+    def _note_route(self, record: Record, aggregate: Aggregate) -> None:
+        """Another partition than the key's is correct, only unordered; counted."""
+        if partition_of(aggregate.key.encode(), self.assignment.partitions) == record.partition:
+            return
+        metrics.MISROUTED.inc()
+        if not self._misrouted:
+            self._misrouted = True
+            log.warning("partition.misrouted", aggregate=aggregate.key, **_where(record))
 
     def _lane(self, aggregate: Aggregate) -> Lane:
         lane = self._lanes.get(aggregate.key)
@@ -131,13 +119,39 @@ class Partition:
             lane = self._lanes[aggregate.key] = Lane(self, aggregate)
         return lane
 
-    def _done(self, record: Record, records: tuple[Outgoing, ...], verdict: Verdict | None) -> None:
-        def committed() -> None:
-            if verdict:
-                log.info("command.answered", **_where(record), code=verdict.code, outcome=verdict.outcome)
-            self._refill()
+    # ------------------------------------------------------------------------------ records without a document
 
-        self.committer.finish(Finished(record.offset, records, None, False, committed))
+    def _dead_letter(self, record: Record, why: str, reason: str, body: bytes | None, code: str, kind: str) -> None:
+        """Dead letter and, where somebody can be answered, verdict: in one transaction (must 7)."""
+        metrics.DEAD_LETTERS.labels(why).inc()
+        log.warning("command.dead_letter", **_where(record), why=why, reason=reason)
+        letter, blobs = dead_letter(record, reason)
+        records = (letter, _result(record, body)) if body is not None else (letter,)
+        if blobs:
+            self.spawn(self._done_after(blobs, record, records, code, kind))
+        else:
+            self._done(record, records, code, kind)
+
+    async def _done_after(
+        self, blobs: dict[str, bytes], record: Record, records: tuple[Outgoing, ...], code: str, kind: str
+    ) -> None:
+        backoff = Backoff(self.clock, self.ids)
+        for key, blob in blobs.items():
+            while True:
+                try:
+                    await self.store.put(key, blob)
+                    break
+                except Transient as error:
+                    self.outage(error, **_where(record))
+                    await backoff.pause(error)
+        self._done(record, records, code, kind)
+
+    def _done(self, record: Record, records: tuple[Outgoing, ...], code: str, kind: str) -> None:
+        def committed() -> None:
+            self._note_answer(record, code, kind)
+            self._intake.finished(record)
+
+        self.committer.finish(Finished(record.offset, records, None, committed))
 
     # ------------------------------------------------------------------------------ for the lanes
 
@@ -166,67 +180,51 @@ class Partition:
         if lane.idle and self._lanes.get(lane.aggregate.key) is lane:
             del self._lanes[lane.aggregate.key]
 
-    def answered(self, arrived: Arrived, verdict: bytes) -> None:
-        said = Verdict.model_validate_json(verdict)
+    def answered(self, arrived: Arrived, code: str) -> None:
+        command = arrived.command
+        self._note_answer(arrived.record, code, command.type, command_id=command.id, aggregate=command.aggregate.key)
+        self._intake.finished(arrived.record)
+        if lane := self._lanes.get(command.aggregate.key):
+            self.lane_quiet(lane)
+
+    def _note_answer(self, record: Record, code: str, kind: str, **more: object) -> None:
+        seconds = (self.clock.now() - record.timestamp).total_seconds()
+        row, label = CODES[code], kind if kind in OPERATIONS else "unknown"
+        metrics.ANSWERED.labels(label, code).inc()
+        metrics.ANSWER_SECONDS.labels(label).observe(seconds)
         log.info(
             "command.answered",
-            command_id=said.command.id,
-            type=said.command.type,
-            aggregate=arrived.command.aggregate.key,
-            **_where(arrived.record),
-            code=said.code,
-            outcome=said.outcome,
-            http_status=said.http_status,
-            seconds=round((self.clock.now() - arrived.command.received_at).total_seconds(), 3),
+            type=label,
+            **more,
+            **_where(record),
+            code=code,
+            outcome=row.outcome,
+            http_status=row.http_status,
+            seconds=round(seconds, 3),
         )
-        self._refill()
 
-    def outage(self, aggregate: Aggregate, error: Exception) -> None:
-        log.warning("dependency.unavailable", aggregate=aggregate.key, error=str(error))
+    def outage(self, error: Exception, **where: object) -> None:
+        metrics.OUTAGES.inc()
+        log.warning("dependency.unavailable", **where, error=str(error))
 
-    def bug(self, aggregate: Aggregate, error: Exception) -> None:
-        log.error("command.bug", aggregate=aggregate.key, exc_info=error)
+    def repeated(self, aggregate: Aggregate, error: Exception) -> None:
+        metrics.CONFLICTS.inc()
+        log.debug("document.conflict", aggregate=aggregate.key, error=str(error))
+
+    def bug(self, event: str, error: Exception, **where: object) -> None:
+        metrics.BUGS.inc()
+        log.error(event, **where, exc_info=error)
 
     def bury(self, arrived: Arrived, error: Exception) -> None:
-        record, command = arrived.record, arrived.command
-        row = CODES["internal_error"]
-        verdict = Verdict(
-            id=event_id("verdict", command.at),
-            outcome=row.outcome,
-            code="internal_error",
-            http_status=row.http_status,
-            message=row.meaning,
-            command=VerdictCommand(id=command.id, type=command.type, fingerprint=command.fingerprint, at=command.at),
-            received_at=command.received_at,
-            decided_at=self.clock.now(),
-            finished_at=self.clock.now(),
-        )
+        verdict = failed(arrived.command, "internal_error", self.clock.now())
         body = render(verdict, arrived.personal, {})
-        published = result(command.aggregate.key, command.at, body, command.received_at)
         reason = f"a bug: {type(error).__name__}"
-        self._done(record, (dead_letter(record, reason), published), verdict)
+        self._dead_letter(arrived.record, "bug", reason, body, verdict.code, arrived.command.type)
 
 
-def dead_letter(record: Record, reason: str) -> Outgoing:
-    """The record as it was: bytes and headers, with where it stood and why it is here."""
-    ce = headers(
-        id=event_id("dead-letter", _at(record)), type="dead_letter", time=record.timestamp, subject=_key(record)
-    )
-    where = (
-        ("dead-letter-reason", reason.encode()),
-        ("dead-letter-partition", str(record.partition).encode()),
-        ("dead-letter-offset", str(record.offset).encode()),
-    )
-    original = tuple((f"original-{name}", value) for name, value in record.headers)
-    return Outgoing(Topic.DEAD_LETTERS, record.key or b"", record.value or b"", (*ce, *where, *original))
-
-
-def _key(record: Record) -> str:
-    return (record.key or b"").decode("utf-8", "replace") or "unknown"
-
-
-def _at(record: Record) -> Coordinates:
-    return Coordinates(partition=record.partition, offset=record.offset)
+def _result(record: Record, body: bytes) -> Outgoing:
+    at = Coordinates(partition=record.partition, offset=record.offset)
+    return result(key_text(record), at, at, body, record.timestamp)
 
 
 def _where(record: Record) -> dict[str, int]:

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal, TypeVar
 
+import structlog
+
 from schemas.commands import ReportedJob
 from schemas.observations import Finished, Forbidden, JobsFound, Observation, PartialRemoved, Stopped
 from schemas.receipts import Escalation, Evidence, ResourceReceipt
@@ -29,7 +31,9 @@ from worker.ports import (
     TurnExecutor,
 )
 from worker.runtime.retry import Backoff
+from worker.telemetry import metrics
 
+log = structlog.get_logger()
 T = TypeVar("T")
 OBSERVE_SECONDS = 5.0
 POLL_SECONDS = 1.0
@@ -93,21 +97,35 @@ class Performer:
         self._clock, self._ids, self._job_label = clock, ids, job_label
 
     async def perform(self, effect: Effect, trail: Trail) -> Observation:
-        """To the end; an unavailable dependency is waited out."""
-        try:
-            match effect:
-                case FindJobs():
-                    return await self._find_jobs(effect)
-                case StopJob():
-                    return await self._stop_job(effect, trail)
-                case StopTask():
-                    return await self._stop_task(effect, trail)
-                case StopTurn():
-                    return await self._stop_turn(effect, trail)
-                case RemovePartial():
-                    return await self._remove_partial(effect)
-        except Refused as error:
-            return self._forbidden(effect, trail, str(error))
+        """To the end; an unavailable dependency is waited out, and so is a bug: the deadline answers."""
+        name, started = type(effect).__name__, self._clock.monotonic()
+        backoff = Backoff(self._clock, self._ids)
+        while True:
+            try:
+                observation = await self._once(effect, trail)
+            except Refused as error:
+                observation = self._forbidden(effect, trail, str(error))
+            except Exception as error:  # unclassified: logged, and tried again
+                metrics.BUGS.inc()
+                log.error("effect.bug", effect=name, exc_info=error)
+                await backoff.pause()
+                continue
+            metrics.EFFECTS.labels(name, observation.kind).inc()
+            metrics.EFFECT_SECONDS.labels(name).observe(self._clock.monotonic() - started)
+            return observation
+
+    async def _once(self, effect: Effect, trail: Trail) -> Observation:
+        match effect:
+            case FindJobs():
+                return await self._find_jobs(effect)
+            case StopJob():
+                return await self._stop_job(effect, trail)
+            case StopTask():
+                return await self._stop_task(effect, trail)
+            case StopTurn():
+                return await self._stop_turn(effect, trail)
+            case RemovePartial():
+                return await self._remove_partial(effect)
 
     def _forbidden(self, effect: Effect, trail: Trail, message: str) -> Observation:
         if isinstance(effect, RemovePartial):
@@ -124,6 +142,7 @@ class Performer:
             try:
                 return await call()
             except Transient as error:
+                metrics.OUTAGES.inc()
                 await backoff.pause(error)
 
     # ------------------------------------------------------------------------------------------ Jobs

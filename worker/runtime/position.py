@@ -100,6 +100,11 @@ class Progress:
         self._highest = max(self._highest, offset + 1)
 
     @property
+    def resuming(self) -> bool:
+        """Whether unfinished records of the position are still to be taken in; they are within the bound already."""
+        return bool(self._to_resume)
+
+    @property
     def unfinished(self) -> int:
         return len(self._unfinished)
 

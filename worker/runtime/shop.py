@@ -46,13 +46,16 @@ class Shop(Protocol):
     def lane_quiet(self, lane: "Lane") -> None:
         """The lane has nothing to decide now."""
 
-    def answered(self, arrived: Arrived, verdict: bytes) -> None:
+    def answered(self, arrived: Arrived, code: str) -> None:
         """The verdict is committed: one canonical log line."""
 
-    def outage(self, aggregate: Aggregate, error: Exception) -> None:
+    def outage(self, error: Exception, **where: object) -> None:
         """A dependency is away; the work is kept."""
 
-    def bug(self, aggregate: Aggregate, error: Exception) -> None:
+    def repeated(self, aggregate: Aggregate, error: Exception) -> None:
+        """A write lost, or does not know its outcome: the step is repeated."""
+
+    def bug(self, event: str, error: Exception, **where: object) -> None:
         """Something unclassified was raised."""
 
     def bury(self, arrived: Arrived, error: Exception) -> None:

@@ -2,7 +2,8 @@
 
 A write is a callable on the connection.  The thread takes all that is queued, runs it in one transaction with a
 savepoint each (one that fails hurts no other), and answers only after the commit.  A process that dies before the
-commit leaves nothing of the group; after it, all.  Knows nothing of topics or documents but their tables.
+commit leaves nothing of the group; after it, all.  Several processes may have the file open: SQLite's lock orders
+their transactions.  Knows nothing of topics or documents but their tables.
 """
 
 import asyncio
@@ -10,56 +11,70 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from worker.errors import Misconfigured, Unavailable
+from worker.errors import Misconfigured, OutcomeUnknown, Unavailable
 
 T = TypeVar("T")
-BUSY_SECONDS = 10
+BUSY_SECONDS = 10.0  # how long the writer thread waits for another process
+READER_BUSY_SECONDS = 0.25  # how long a read may hold up the event loop, which happens only while a crash is recovered
 GROUP_MAX = 1000
+WAITING_MAX = 4 * GROUP_MAX
+
+# With rowids, as rows of one to four kilobytes fill a table's pages; an index's page spills each of them.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, "offset" INTEGER NOT NULL, milliseconds INTEGER NOT NULL,
-    key BLOB, value BLOB, headers BLOB NOT NULL, PRIMARY KEY (topic, partition, "offset")) WITHOUT ROWID;
+    key BLOB, value BLOB, headers BLOB NOT NULL, PRIMARY KEY (topic, partition, "offset"));
 CREATE TABLE IF NOT EXISTS ends (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (topic, partition)
     ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (
     partition INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, "offset" INTEGER, metadata TEXT NOT NULL DEFAULT '');
-CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, version TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, version TEXT NOT NULL, body BLOB NOT NULL);
 """
+
+# What is wrong with one write, not with the file; it is handed to whoever asked, and the group goes on.
+ITS_OWN_FAULT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
 class _Write(NamedTuple):
     run: Callable[[sqlite3.Connection], Any]
-    loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
 
 
 class Database:
-    """Open once per process and share it; `close` tolerates close before open and a second close."""
+    """Open once per process and share it within one event loop; `close` tolerates close before open and a second one.
+
+    Writes beyond 4,000 that wait are held back where they are made, so that the queue stays bounded.
+    """
 
     def __init__(self, path: Path, *, partitions: int = 4) -> None:
         self.path, self.partitions = path, partitions
         self._reader: sqlite3.Connection | None = None
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._places = asyncio.Semaphore(WAITING_MAX)
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Make the file and its tables where they are missing.  Raises Misconfigured."""
+        """Make the file and its tables where they are missing; idempotent.  Raises Misconfigured."""
         if self._thread is not None:
             return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            writer = self._connect()
-            self._prepare(writer)
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only = ON")
-        except (OSError, sqlite3.Error) as error:
-            raise Misconfigured(f"WORKER_DATA_DIR: {self.path} cannot be used: {error}") from error
+        with contextlib.ExitStack() as opened:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                writer = opened.enter_context(contextlib.closing(self._connect(BUSY_SECONDS)))
+                self._prepare(writer)
+                reader = opened.enter_context(contextlib.closing(self._connect(READER_BUSY_SECONDS)))
+                reader.execute("PRAGMA query_only = ON")
+            except (OSError, sqlite3.Error) as error:
+                raise Misconfigured(f"WORKER_DATA_DIR: {self.path} cannot be used: {error}") from error
+            opened.pop_all()
+        self._reader = reader
         self._thread = threading.Thread(target=self._write_for_ever, args=(writer,), name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -73,41 +88,60 @@ class Database:
             self._reader.close()
             self._reader = None
 
-    def read(self, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
-        """Rows; microseconds, so it happens where it is called.  Raises Unavailable."""
+    def rows(self, sql: str, parameters: tuple[object, ...] = ()) -> Generator[Any, None, None]:
+        """Rows one by one, for those who stop early; close it (or end it), else the file's log cannot be recycled.
+
+        It takes microseconds, so it happens where it is called.  Raises Unavailable.
+        """
         if self._reader is None:
             raise Unavailable("the database is closed")
         try:
-            return self._reader.execute(sql, parameters).fetchall()
+            with contextlib.closing(self._reader.execute(sql, parameters)) as cursor:
+                yield from cursor
         except sqlite3.Error as error:
             raise Unavailable(f"{self.path.name}: {error}") from error
 
-    async def write(self, run: Callable[[sqlite3.Connection], T]) -> T:
-        """Run in the next group; returns after its commit.  Raises what `run` raises, or Unavailable."""
-        if self._thread is None:
-            raise Unavailable("the database is closed")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put(_Write(run, loop, future))
-        return cast(T, await future)
+    def read(self, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
+        """All rows.  Raises Unavailable."""
+        return list(self.rows(sql, parameters))
 
-    def _connect(self) -> sqlite3.Connection:
+    def changes(self) -> int:
+        """A number that differs after any commit, ours or another process's: cheaper than looking into tables."""
+        [(number,)] = self.read("PRAGMA data_version")
+        return cast(int, number)
+
+    async def write(self, run: Callable[[sqlite3.Connection], T]) -> T:
+        """Run in the next group; returns after its commit.  Raises what `run` raises, Unavailable, OutcomeUnknown."""
+        async with self._places:
+            if self._thread is None:
+                raise Unavailable("the database is closed")
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._queue.put(_Write(run, future))
+            return cast(T, await future)
+
+    def _connect(self, busy_seconds: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self, writer: sqlite3.Connection) -> None:
-        writer.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
-            writer.execute(statement)
-        writer.execute("INSERT OR IGNORE INTO settings VALUES ('partitions', ?)", (str(self.partitions),))
+        """Tables, and the number of partitions; a file that has both is only read, beside whoever writes."""
+        tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('settings', 'objects')"
+        if writer.execute(tables).fetchone() != (2,):
+            writer.execute("BEGIN IMMEDIATE")
+            for statement in SCHEMA.split(";"):
+                writer.execute(statement)
+            writer.execute("INSERT OR IGNORE INTO settings VALUES ('partitions', ?)", (str(self.partitions),))
+            writer.execute("COMMIT")
         [(known,)] = writer.execute("SELECT value FROM settings WHERE name = 'partitions'")
-        writer.execute("COMMIT")
         if int(known) != self.partitions:
-            writer.close()
             message = f"WORKER_PARTITIONS: {self.path} has {known} partitions, not {self.partitions}; it is fixed"
             raise Misconfigured(message)
 
@@ -115,57 +149,76 @@ class Database:
 
     def _write_for_ever(self, connection: sqlite3.Connection) -> None:
         with contextlib.closing(connection):
-            while (group := self._next_group()) is not None:
+            while group := self._next_group():
                 answers = self._run(connection, group)
-                for loop in {id(write.loop): write.loop for write in group}.values():
-                    mine = [(w.future, a) for w, a in zip(group, answers, strict=True) if w.loop is loop]
-                    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                        loop.call_soon_threadsafe(_answer, mine)
+                pairs = [(write.future, answer) for write, answer in zip(group, answers, strict=True)]
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    group[0].future.get_loop().call_soon_threadsafe(_answer, pairs)
 
-    def _next_group(self) -> list[_Write] | None:
-        first = self._queue.get()
-        if first is None:
-            return None
-        group = [first]
-        while len(group) < GROUP_MAX:
-            try:
-                write = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if write is None:
-                self._queue.put(None)
-                break
+    def _next_group(self) -> list[_Write]:
+        """All that is queued, in order, once there is something; empty at the end."""
+        group: list[_Write] = []
+        write = self._queue.get()
+        while write is not None:
             group.append(write)
+            if len(group) == GROUP_MAX or self._queue.empty():
+                return group
+            write = self._queue.get()
+        if group:
+            self._queue.put(None)  # end after this group
         return group
 
     def _run(self, connection: sqlite3.Connection, group: list[_Write]) -> list[Any]:
         """One transaction; -> an answer or an exception for each."""
         answers: list[Any] = []
+        committing = False
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for write in group:
-                connection.execute("SAVEPOINT one")
-                try:
-                    answers.append(write.run(connection))
-                except sqlite3.Error:
-                    raise
-                except Exception as error:  # noqa: BLE001  # it is handed to whoever asked
-                    connection.execute("ROLLBACK TO one")
-                    answers.append(error)
-                connection.execute("RELEASE one")
+            answers.extend(_try(connection, write) for write in group)
+            committing = True
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            return [Unavailable(f"{self.path.name}: {error}")] * len(group)
+            # A commit that failed while it was flushed may still be found by the recovery after a crash.
+            kind = OutcomeUnknown if committing else Unavailable
+            return [kind(f"{self.path.name}: {error}") for _ in group]
         return answers
+
+
+def _try(connection: sqlite3.Connection, write: _Write) -> Any:
+    """Its answer, or its own exception with nothing of it left behind.  Raises sqlite3.Error for the whole group."""
+    connection.execute("SAVEPOINT one")
+    try:
+        answer = write.run(connection)
+    except Exception as error:
+        if isinstance(error, sqlite3.Error) and not isinstance(error, ITS_OWN_FAULT):
+            raise
+        connection.execute("ROLLBACK TO one")
+        answer = error
+    connection.execute("RELEASE one")
+    return answer
 
 
 def _answer(answers: "list[tuple[asyncio.Future[Any], Any]]") -> None:
     for future, answer in answers:
         if future.done():
-            continue
+            continue  # whoever asked was cancelled meanwhile
         if isinstance(answer, Exception):
             future.set_exception(answer)
         else:
             future.set_result(answer)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging; SQLite does not wait by itself when several processes make the same fresh file at once."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -10,7 +10,7 @@ from typing import IO
 
 from worker.adapters.sqlite import records
 from worker.adapters.sqlite.database import Database
-from worker.errors import AssignmentLost, Misconfigured, PositionLost
+from worker.errors import AssignmentLost, Misconfigured, OutcomeUnknown, PositionLost
 from worker.ports import Assignment, Outgoing, PartitionOwner, Position, Record, Topic
 
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.002, 0.025
@@ -27,6 +27,7 @@ class SqliteLog:
         self._next: dict[int, int] = {}
         self._paused: set[int] = set()
         self._turn = 0
+        self._nothing_since: int | None = None
 
     async def start(self, owner: PartitionOwner) -> None:
         self._database.open()
@@ -38,8 +39,11 @@ class SqliteLog:
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + timeout_seconds, POLL_SECONDS_MIN
         while True:
-            if found := self._available(max_records):
-                return found
+            changes = self._database.changes()
+            if changes != self._nothing_since:
+                if found := self._available(max_records):
+                    return found
+                self._nothing_since = changes
             left = until - loop.time()
             if left <= 0:
                 return []
@@ -63,10 +67,12 @@ class SqliteLog:
     def seek(self, assignment: Assignment, offset: int) -> None:
         if self._epochs.get(assignment.partition) != assignment.epoch:
             return
-        if not assignment.log_start <= offset:
-            raise PositionLost(f"partition {assignment.partition}: position {offset} is before {assignment.log_start}")
+        if not assignment.log_start <= offset <= assignment.log_end:
+            where = f"{assignment.log_start} to {assignment.log_end}"
+            raise PositionLost(f"partition {assignment.partition}: position {offset} is outside of the log, {where}")
         self._next[assignment.partition] = offset
         self._paused.discard(assignment.partition)
+        self._nothing_since = None
 
     def pause(self, assignment: Assignment) -> None:
         if self._epochs.get(assignment.partition) == assignment.epoch:
@@ -75,9 +81,12 @@ class SqliteLog:
     def resume(self, assignment: Assignment) -> None:
         if self._epochs.get(assignment.partition) == assignment.epoch:
             self._paused.discard(assignment.partition)
+            self._nothing_since = None
 
     async def commit(self, assignment: Assignment, outgoing: Sequence[Outgoing], position: Position) -> None:
         partitions = self._database.partitions
+        if self._lock is None:
+            raise AssignmentLost(f"partition {assignment.partition}: the log is stopped")
 
         def run(connection: sqlite3.Connection) -> None:
             sql = 'UPDATE positions SET "offset" = ?, metadata = ? WHERE partition = ? AND epoch = ?'
@@ -86,7 +95,10 @@ class SqliteLog:
                 raise AssignmentLost(f"partition {assignment.partition}: epoch {assignment.epoch} is over")
             records.append(connection, outgoing, partitions)
 
-        await self._database.write(run)
+        try:
+            await self._database.write(run)
+        except OutcomeUnknown as error:
+            raise AssignmentLost(f"partition {assignment.partition}: {error}") from error
 
     async def renew(self, assignment: Assignment) -> Assignment:
         if self._lock is None:
@@ -106,10 +118,11 @@ class SqliteLog:
         self._epochs[partition] = epoch
         start, end = records.bounds(self._database, Topic.COMMANDS)[partition]
         position = None if offset is None else Position(offset, metadata)
-        return Assignment(partition, epoch, position, start, end)
+        return Assignment(partition, epoch, position, start, end, self._database.partitions)
 
     async def stop(self) -> None:
         self._next.clear()
+        self._epochs.clear()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -117,7 +130,10 @@ class SqliteLog:
     def _take_lock(self) -> None:
         """One worker per file; the lock goes with the process, the text says whose it is."""
         path = self._database.path.with_suffix(".lock")
-        lock = path.open("a+")
+        try:
+            lock = path.open("a+")
+        except OSError as error:
+            raise Misconfigured(f"WORKER_DATA_DIR: {path} cannot be opened: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -1,35 +1,28 @@
-"""Topics as tables: appending and reading records, and the partitioner of Kafka's Java client."""
+"""Topics as tables: appending and reading records, and where a topic begins and ends."""
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 
+from pydantic_core import from_json, to_json
+
 from worker.adapters.sqlite.database import Database
+from worker.partitioner import partition_of
 from worker.ports import Headers, Outgoing, Record, Topic
 
-FIELDS = 'partition, "offset", milliseconds, key, value, headers'
-
-
-def murmur2(data: bytes) -> int:
-    """As org.apache.kafka.common.utils.Utils.murmur2, unsigned."""
-    length, m, mask = len(data), 0x5BD1E995, 0xFFFFFFFF
-    h = (0x9747B28C ^ length) & mask
-    for i in range(0, length - length % 4, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * m & mask
-        k ^= k >> 24
-        h = (h * m & mask) ^ (k * m & mask)
-    rest = data[length - length % 4 :]
-    if rest:
-        h = (h ^ int.from_bytes(rest, "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return h ^ h >> 15
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key: `toPositive(murmur2(key)) % partitions`."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
+READ_BYTES_MAX = 32 * 1024 * 1024
+READ = """
+SELECT "offset", milliseconds, key, value, headers FROM records
+WHERE topic = ? AND partition = ? AND "offset" >= ? AND "offset" < ? ORDER BY "offset" LIMIT ?
+"""
+BOUNDS = """
+SELECT partition, "offset",
+    (SELECT min("offset") FROM records WHERE records.topic = ends.topic AND records.partition = ends.partition)
+FROM ends WHERE topic = ?
+"""
+NO_END = 2**63 - 1
 
 
 def append(connection: sqlite3.Connection, records: Iterable[Outgoing], partitions: int) -> list[tuple[int, int]]:
@@ -50,27 +43,36 @@ def append(connection: sqlite3.Connection, records: Iterable[Outgoing], partitio
     return places
 
 
-def read(database: Database, topic: Topic, partition: int, start: int, limit: int) -> list[Record]:
-    """Records from an offset on, at most so many."""
-    sql = f'SELECT {FIELDS} FROM records WHERE topic = ? AND partition = ? AND "offset" >= ? LIMIT ?'  # noqa: S608  # constants
-    return [
-        Record(topic, row[0], row[1], datetime.fromtimestamp(row[2] / 1000, UTC), row[3], row[4], _unpack(row[5]))
-        for row in database.read(sql, (topic.value, partition, start, limit))
-    ]
+def read(
+    database: Database, topic: Topic, partition: int, start: int, records_max: int, *, end: int = NO_END
+) -> list[Record]:
+    """Records from offset `start` to before `end`, at most so many, and none after the one that passes 32 MiB."""
+    found: list[Record] = []
+    size = 0
+    with closing(database.rows(READ, (topic.value, partition, start, end, records_max))) as rows:
+        for offset, milliseconds, key, value, headers in rows:
+            at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+            found.append(Record(topic, partition, offset, at, key, value, _unpack(headers)))
+            size += len(value or b"")
+            if size >= READ_BYTES_MAX:
+                break
+    return found
 
 
 def bounds(database: Database, topic: Topic) -> dict[int, tuple[int, int]]:
     """-> {partition: (first offset, end)} of every partition."""
-    ends: dict[int, int] = dict(database.read('SELECT partition, "offset" FROM ends WHERE topic = ?', (topic.value,)))
-    firsts: dict[int, int] = dict(
-        database.read('SELECT partition, min("offset") FROM records WHERE topic = ? GROUP BY partition', (topic.value,))
-    )
-    return {p: (int(firsts.get(p, ends.get(p, 0))), int(ends.get(p, 0))) for p in range(database.partitions)}
+    known = {partition: (first, end) for partition, end, first in database.read(BOUNDS, (topic.value,))}
+    return {partition: _bound(*known.get(partition, (None, 0))) for partition in range(database.partitions)}
+
+
+def _bound(first: int | None, end: int) -> tuple[int, int]:
+    return (end if first is None else first), end
 
 
 def _pack(headers: Headers) -> bytes:
-    return json.dumps([[name, value.decode("latin-1")] for name, value in headers]).encode()
+    """JSON: any byte is one character of latin-1."""
+    return to_json([(name, value.decode("latin-1")) for name, value in headers])
 
 
 def _unpack(raw: bytes) -> Headers:
-    return tuple((name, value.encode("latin-1")) for name, value in json.loads(raw))
+    return tuple([(name, value.encode("latin-1")) for name, value in from_json(raw)])

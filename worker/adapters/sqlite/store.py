@@ -23,8 +23,11 @@ class SqliteStore:
         return Stored(*rows[0]) if rows else None
 
     async def load_if_changed(self, key: str, version: str) -> Stored | Unchanged | None:
-        stored = await self.load(key)
-        return Unchanged() if stored is not None and stored.version == version else stored
+        sql = "SELECT iif(version = ?, NULL, body), version FROM objects WHERE key = ?"
+        rows = self._database.read(sql, (version, key))
+        if not rows:
+            return None
+        return Unchanged() if rows[0][0] is None else Stored(*rows[0])
 
     async def create(self, key: str, body: bytes) -> str:
         version = _version(body)
@@ -65,9 +68,9 @@ class SqliteStore:
         await self._database.write(run)
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
-        sql = "SELECT key FROM objects WHERE key >= ? AND key > ? ORDER BY key LIMIT ?"
-        keys = [row[0] for row in self._database.read(sql, (prefix, after, limit))]
-        return [key for key in keys if key.startswith(prefix)]
+        # No UTF-8 has the byte 255, so prefix + 255 is above every key that begins so, and below every other later one.
+        sql = "SELECT key FROM objects WHERE key >= ? AND key > ? AND key < CAST(? AS TEXT) ORDER BY key LIMIT ?"
+        return [row[0] for row in self._database.read(sql, (prefix, after, prefix.encode() + b"\xff", limit))]
 
     async def stop(self) -> None:
         self._database.close()

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 
 from worker.adapters.sqlite import records
 from worker.adapters.sqlite.database import Database
 from worker.ports import Outgoing, Record, Topic
 
+PUBLISH_MAX = 500  # of one transaction, so that other writers get their turn
 READ_MAX = 500
 POLL_SECONDS = 0.02
 
@@ -19,8 +21,13 @@ class SqliteStream:
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> Sequence[tuple[int, int]]:
         self._database.open()
-        partitions = self._database.partitions
-        return await self._database.write(lambda c: records.append(c, outgoing, partitions))
+        places: list[tuple[int, int]] = []
+        for i in range(0, len(outgoing), PUBLISH_MAX):
+            some = outgoing[i : i + PUBLISH_MAX]
+            places += await self._database.write(
+                partial(records.append, records=some, partitions=self._database.partitions)
+            )
+        return places
 
     async def bounds(self, topic: Topic) -> Mapping[int, tuple[int, int]]:
         self._database.open()
@@ -28,19 +35,23 @@ class SqliteStream:
 
     async def read(self, topic: Topic, start: Mapping[int, int], *, follow: bool) -> AsyncIterator[Record]:
         self._database.open()
-        ends = {p: end for p, (_, end) in records.bounds(self._database, topic).items()}
+        bounds = records.bounds(self._database, topic)
         at = dict(start)
+        seen: int | None = None
         while True:
+            if (changes := self._database.changes()) == seen:
+                await asyncio.sleep(POLL_SECONDS)
+                continue
             found = False
             for partition in sorted(at):
-                limit = READ_MAX if follow else min(READ_MAX, ends.get(partition, 0) - at[partition])
-                for record in records.read(self._database, topic, partition, at[partition], max(0, limit)):
+                end = records.NO_END if follow else bounds.get(partition, (0, 0))[1]
+                for record in records.read(self._database, topic, partition, at[partition], READ_MAX, end=end):
                     found, at[partition] = True, record.offset + 1
                     yield record
-            if not found:
-                if not follow:
-                    return
-                await asyncio.sleep(POLL_SECONDS)
+            if not (found or follow):
+                return
+            seen = None if found else changes
+            await asyncio.sleep(0)  # a reader that awaits nothing itself holds up the loop for a page only
 
     async def stop(self) -> None:
         self._database.close()

@@ -1,0 +1,188 @@
+"""The handler's desk for one key: what only this assignment knows, the cache, the fences, the commits (musts 3, 4, 6).
+
+It lives in the memory of one assignment and dies with it: the document and the log hold all that the next owner needs.
+Knows nothing of queues or effects.
+"""
+
+import asyncio
+import contextlib
+from datetime import datetime
+
+from schemas.audit import Context
+from schemas.base import Blob, Coordinates
+from schemas.commands import Aggregate, SessionResume, WorkflowResume
+from schemas.documents import Answered, Document, Failure
+from worker.domain.decision import AnyState, Refused
+from worker.errors import OutcomeUnknown, Transient, Unavailable
+from worker.handler import Arrived, Loaded, verdict_source
+from worker.ledger import adopts, refusal_record, render
+from worker.ports import Outgoing, Stored, Unchanged
+from worker.runtime.cache import Entry
+from worker.runtime.committer import Finished
+from worker.runtime.outgoing import audit_refused, result
+from worker.runtime.shop import Shop
+
+
+class LaneDesk:
+    """Implements `handler.Desk`; `waiting` are records whose command is open, `entry` the document in hand."""
+
+    def __init__(self, shop: Shop, aggregate: Aggregate) -> None:
+        self.aggregate = aggregate
+        self.waiting: list[Arrived] = []
+        self.entry: Entry | None = None
+        self._shop = shop
+        self._refusals = 0
+        self._refusals_committed = asyncio.Event()
+        self._refusals_committed.set()
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits, and every refusal is known to be committed."""
+        return not self.waiting and self._refusals == 0
+
+    def now(self) -> datetime:
+        return self._shop.clock.now()
+
+    def forget(self) -> None:
+        """The document in hand is not (or may not be) what the store holds."""
+        if self.entry is not None:
+            self._shop.cache.drop(self.entry.key)
+            self.entry = None
+
+    async def load(self, key: str, *, fresh_since: int | None) -> Loaded:
+        """From the cache, or the store; a load that did not come from the cache publishes the outbox again."""
+        entry = self._shop.cache.get(key)
+        if entry is not None and (fresh_since is None or entry.mark > fresh_since):
+            self.entry = entry
+            return entry.loaded()
+        begun, mark = self._shop.committer.begun, self._shop.mark()
+        stored: Stored | Unchanged | None
+        if entry is not None:
+            stored = await self._shop.store.load_if_changed(key, entry.version)
+            if isinstance(stored, Unchanged):
+                entry.mark = mark
+                self.entry = entry
+                return entry.loaded()
+        else:
+            stored = await self._shop.store.load(key)
+        if stored is None:
+            self._shop.cache.drop(key)
+            self._shop.committer.absent(key)
+            self.entry = None
+            return Loaded(key, None, mark)
+        assert not isinstance(stored, Unchanged), "only asked for where there is an entry"
+        document = Document.model_validate_json(stored.body)
+        size = len(stored.body)
+        self.entry = Entry(key, document, stored.version, begun, mark, size, adopts=adopts(document))
+        self._shop.cache.put(self.entry)
+        self._shop.committer.publish(key)
+        return self.entry.loaded()
+
+    async def write(self, loaded: Loaded, document: Document, blobs: dict[str, bytes], *, decides: bool) -> None:
+        """One conditional write, after what must be known before it.
+
+        Dies before the replace: blobs and a marker too many, which nobody names, and the next resume removes.  Dies
+        after it: the record is fetched again, finds its command in the document, and goes on.  A zombie that wakes up
+        here is fenced by the barrier, or loses the compare-and-set, or writes what the next owner will read.
+        """
+        entry = self.entry
+        assert entry is not None, "it was loaded here"
+        assert loaded.document is entry.document, "what was decided on is what is replaced"
+        for key, body in blobs.items():
+            await self._shop.store.put(key, body)
+        if decides:
+            await self._shop.committer.barrier(entry.loaded_after)
+            await self._refusals_committed.wait()
+        old = {marker.audit_seq for marker in entry.document.state.unsettled}
+        new = {marker.audit_seq: marker for marker in document.state.unsettled}
+        for sequence in sorted(new.keys() - old):
+            await self._shop.store.put(self.marker(sequence), new[sequence].model_dump_json().encode())
+        mark = self._shop.mark()
+        body = document.model_dump_json().encode()
+        try:
+            entry.version = await self._shop.store.replace(entry.key, body, entry.version)
+        except Unavailable as error:
+            raise OutcomeUnknown(str(error)) from error
+        entry.document, entry.mark, entry.adopts = document, mark, False
+        self._shop.cache.drop(entry.key)  # put again, it is counted with its new size
+        entry.size = len(body)
+        self._shop.cache.put(entry)
+        self._shop.committer.publish(entry.key)
+        if gone := sorted(old - new.keys()):
+            with contextlib.suppress(Transient):  # one that is left behind is removed by the resume that it asks for
+                await self._shop.store.delete([self.marker(sequence) for sequence in gone])
+
+    def marker(self, sequence: int) -> str:
+        """Where the reconciler finds what this aggregate owes."""
+        return f"unsettled/{self.aggregate.key}/{sequence}"
+
+    def settled(self, state: AnyState) -> tuple[Coordinates, ...]:
+        """Of the memory's entries, those of this partition whose commit is known, where they could leave."""
+        surplus = max(0, len(state.answered) - self._shop.memory_commands + 1)
+        candidates = [entry.at for entry in state.answered[:surplus]] + [entry.at for entry in state.failures]
+        return tuple(at for at in candidates if self._shop.is_committed(at))
+
+    def acknowledged(self, loaded: Loaded) -> int:
+        return self.entry.acknowledged if self.entry else 0
+
+    def wait(self, arrived: Arrived) -> None:
+        self.waiting.append(arrived)
+
+    async def answer(self, arrived: Arrived, loaded: Loaded, entry: Answered | Failure) -> None:
+        assert loaded.document is not None, "the entry stands in it"
+        source = verdict_source(loaded.document, entry)
+        body: bytes | Blob
+        if isinstance(source, str):
+            body = source.encode()
+        elif source.inline:
+            stored = await self._shop.store.load(source.key)
+            if stored is None:
+                raise Unavailable(f"{source.key} is not there")
+            body = stored.body
+        else:
+            body = source
+        await self._drop_stale_marker(arrived, loaded.document.state)
+        published = result(self.aggregate.key, arrived.at, entry.at, body, arrived.command.received_at)
+        self._finish(arrived, entry.code, (published,))
+
+    async def refuse(self, arrived: Arrived, loaded: Loaded, context: Context, refused: Refused) -> None:
+        command, state = arrived.command, loaded.document.state if loaded.document else None
+        sealed = await self._shop.sealer.seal(arrived.personal)
+        settings = self._shop.handler.settings_blob.sha256
+        record, blobs = refusal_record(self.aggregate, command, context, refused.verdict, sealed, settings, state)
+        for key, blob in blobs.items():
+            await self._shop.store.put(key, blob)
+        body = render(refused.verdict, arrived.personal, {})
+        published = (
+            result(self.aggregate.key, arrived.at, arrived.at, body, command.received_at),
+            audit_refused(self.aggregate, record, arrived.at, context.now),
+        )
+        self._refusals += 1
+        self._refusals_committed.clear()
+        self._finish(arrived, refused.verdict.code, published, refusal=True)
+
+    def _finish(self, arrived: Arrived, code: str, records: tuple[Outgoing, ...], *, refusal: bool = False) -> None:
+        """Hand over to the commit, with the document whose outbox must go along (must 4)."""
+        entry = self.entry
+        if entry is not None and self._shop.cache.get(entry.key) is None:
+            self._shop.cache.put(entry)  # evicted meanwhile: it holds the verdict, so its outbox is the one to send
+
+        def committed() -> None:
+            if refusal:
+                self._refusals -= 1
+                if not self._refusals:
+                    self._refusals_committed.set()
+            self._shop.answered(arrived, code)
+
+        self._shop.committer.finish(Finished(arrived.record.offset, records, entry.key if entry else None, committed))
+
+    async def _drop_stale_marker(self, arrived: Arrived, state: AnyState) -> None:
+        """A resume whose marker the document does not own (any more): nothing else would ever remove it."""
+        operation = arrived.command.operation
+        if not isinstance(operation, WorkflowResume | SessionResume):
+            return
+        owned = {self.marker(marker.audit_seq) for marker in state.unsettled}
+        sequence = operation.marker.rpartition("/")[2]
+        ours = sequence.isascii() and sequence.isdigit() and operation.marker == self.marker(int(sequence))
+        if ours and operation.marker not in owned:
+            await self._shop.store.delete([operation.marker])

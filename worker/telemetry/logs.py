@@ -1,0 +1,67 @@
+"""Log events: the catalogue, and how lines are written.
+
+One canonical line per command record, `command.answered`; everything else is about the worker itself.  No line holds
+a subject, a reason, a credential or the data of a command (so a traceback never shows local variables).  `ORDINARY`
+events are seen in every run that does work; `TROUBLE` events say that something wants attention, or wanted it.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+ORDINARY = {
+    "worker.started": "the build, the stack and the process that runs",
+    "worker.ready": "partitions are owned and commands are consumed; where the probes listen",
+    "partition.assigned": "a partition is ours, from this offset on",
+    "command.answered": "the canonical line: a record's verdict is committed; `seconds` since the record's timestamp",
+    "command.dead_letter": "a record that nobody can act on went to the dead letters, with the reason",
+    "worker.draining": "asked to stop: what is being decided is committed, effects resume with the next owner",
+    "worker.stopped": "everything is released",
+}
+TROUBLE = {
+    "partition.full": "512 commands (or their bytes) are unfinished: the partition waits",
+    "partition.resumed": "the partition takes commands in again",
+    "partition.stopped": "the position is outside of the log: the partition stands still until somebody decides",
+    "partition.misrouted": "a record is in another partition than its key's: correct, but unordered (first one only)",
+    "position.unreadable": "commit metadata cannot be read: everything from the position is decided again",
+    "assignment.lost": "a commit failed or was fenced: the partition's memory is dropped and the position read again",
+    "dependency.unavailable": "store, log, cluster, agent or executor is away: the work is kept and tried again",
+    "command.bug": "something unclassified was raised: the record is a dead letter; with the traceback",
+    "effect.bug": "something unclassified was raised by an effect: it is tried again; with the traceback",
+    "reconciler.resumed": "commands were published to resume what is unsettled",
+    "worker.drain_cut": "the drain was cut short, by its deadline or a second signal: the rest is fetched again",
+    "worker.failed": "a part that the worker cannot do without has ended: the process stops",
+}
+CATALOGUE = ORDINARY | TROUBLE
+
+Format = Literal["auto", "json", "console"]
+
+
+def configure(format: Format = "auto", level: str = "info") -> None:
+    """Lines to standard output: JSON, or colours where `auto` finds a terminal."""
+    console = sys.stdout.isatty() if format == "auto" else format == "console"
+    shared: list[structlog.types.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering: list[structlog.types.Processor]
+    if console:
+        rendering = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        factory: object = structlog.PrintLoggerFactory()
+    else:
+        rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+        factory = structlog.BytesLoggerFactory(sys.stdout.buffer)
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=factory,  # type: ignore[arg-type]  # either of the two factories
+        cache_logger_on_first_use=True,
+    )
+
+
+def _json(line: dict[str, object], **_: object) -> bytes:
+    from pydantic_core import to_json
+
+    return to_json(line, fallback=str)
