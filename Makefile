@@ -27,11 +27,12 @@ lock: $(STAMP) ## resolve again and write requirements.lock
 test: $(STAMP) ## every tier that this machine can run
 	$(BIN)/python -m pytest $(TIERS_LEFT_OUT)
 
-lint: $(STAMP) ## ruff, mypy, import-linter
+lint: $(STAMP) ## ruff, mypy, import-linter, generated files up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.export --check
 
 format: $(STAMP) ## rewrite the sources in our format
 	$(BIN)/ruff check --fix .

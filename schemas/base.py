@@ -40,8 +40,8 @@ def to_milliseconds(value: datetime) -> datetime:
 
 
 def time_text(value: datetime) -> str:
-    """`2026-01-31T12:00:00.000Z`"""
-    return value.strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+    """`2026-01-31T12:00:00.000Z`, of a time in UTC."""
+    return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 Time = Annotated[
@@ -59,11 +59,6 @@ SESSION_TEXT = rf"{ULID_TEXT}\.[a-z0-9]([a-z0-9-]{{0,30}}[a-z0-9])?"
 
 def _fold(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
-
-
-def _id(pattern: str, maximum: int, *, fold: bool = False) -> Any:
-    constraints = StringConstraints(strict=True, pattern=f"^{pattern}$", max_length=maximum)
-    return Annotated[str, BeforeValidator(_fold), constraints] if fold else Annotated[str, constraints]
 
 
 def _published(pattern: str) -> WithJsonSchema:

@@ -1,5 +1,7 @@
 """CloudEvents 1.0 on Kafka: binary mode in headers (`ce_*`), structured mode in the value; and our events out."""
 
+import base64
+import binascii
 import json
 from collections.abc import Iterable
 from datetime import datetime
@@ -49,7 +51,7 @@ def read(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Envelope:
     if content_type.startswith("application/cloudevents+json"):
         if not isinstance(data, dict):
             raise Unreadable("value: a structured CloudEvent must be a JSON object")
-        fields, data = {k: v for k, v in data.items() if k != "data"}, data.get("data")
+        fields, data = {k: v for k, v in data.items() if k != "data"}, _structured_data(data)
     command_id, kind = _identity(fields)
     for name in REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name]:
@@ -83,6 +85,16 @@ def _json(value: bytes | None) -> Any:
         return Unreadable(f"data: must be JSON ({error})"[:300])
 
 
+def _structured_data(event: dict[str, Any]) -> Any:
+    """`data`, or the JSON in `data_base64` (CloudEvents' JSON format, section 3.1)."""
+    if "data" in event or not isinstance(event.get("data_base64"), str):
+        return event.get("data")
+    try:
+        return _json(base64.b64decode(event["data_base64"], validate=True))
+    except binascii.Error:
+        return Unreadable("data_base64: must be base64")
+
+
 def _identity(fields: dict[str, Any]) -> tuple[str | None, str | None]:
     kind = fields.get("type")
     try:
@@ -100,7 +112,14 @@ def _major(dataschema: Any) -> int | None:
 
 
 def headers(
-    *, id: str, type: str, time: datetime, subject: str, source: str = SOURCE, extra: tuple[tuple[str, bytes], ...] = ()
+    *,
+    id: str,
+    type: str,
+    time: datetime,
+    subject: str,
+    source: str = SOURCE,
+    content_type: str = "application/json",
+    extra: tuple[tuple[str, bytes], ...] = (),
 ) -> tuple[tuple[str, bytes], ...]:
     """Binary mode headers of an event whose value is its data."""
     return (
@@ -110,6 +129,6 @@ def headers(
         ("ce_source", source.encode()),
         ("ce_time", time_text(time).encode()),
         ("ce_subject", subject.encode()),
-        ("content-type", b"application/json"),
+        ("content-type", content_type.encode()),
         *extra,
     )

@@ -6,7 +6,7 @@ after it: a wrong one is a rejected verdict.  `Command` is what a decider sees: 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictInt, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, StringConstraints, model_validator
 
 from schemas.base import (
     CommandId,
@@ -25,6 +25,7 @@ from schemas.status import ReportedStatus, SessionStatus
 
 Permission = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z][a-z_-]*:[a-z][a-z_-]*$", max_length=64)]
 Text1K = Annotated[str, StringConstraints(strict=True, max_length=1024)]
+ONE_AGGREGATE = ConfigDict(json_schema_extra={"oneOf": [{"required": ["evaluation_id"]}, {"required": ["harness_id"]}]})
 
 
 class Caller(Model):
@@ -124,6 +125,8 @@ class ReportedTask(Model):
 class WorkflowUpdate(Model):
     """A report of an executor on a workflow: of an evaluation, or of a creation (then with `harness_id`)."""
 
+    model_config = ONE_AGGREGATE
+
     op: Literal["workflow.update"] = "workflow.update"
     evaluation_id: Uuid | None = None
     """The evaluation, a UUID; exactly one of this and `harness_id`."""
@@ -184,7 +187,7 @@ class TurnUpdate(Model):
 
 
 class HarnessUpdate(Model):
-    """Change a harness; only the provided fields change (contract, section 6)."""
+    """Change a harness; only the provided fields change."""
 
     op: Literal["harness.update"] = "harness.update"
     org_id: Token
@@ -192,11 +195,13 @@ class HarnessUpdate(Model):
     harness_id: Annotated[str, StringConstraints(strict=True, max_length=256)]
     """The harness, `harness_` and 32 lowercase hex digits."""
     changes: dict[str, Any]
-    """The fields to change, as the PATCH body has them; checked by the decider in the order of section 6."""
+    """The fields to change, as the PATCH body has them: checked after the fields here, in an order of their own."""
 
 
 class WorkflowResume(Model):
     """The reconciler's: go on with a teardown that was left unsettled, or sweep again."""
+
+    model_config = ONE_AGGREGATE
 
     op: Literal["workflow.resume"] = "workflow.resume"
     evaluation_id: Uuid | None = None

@@ -31,12 +31,16 @@ class InitialFile(Model):
 
 
 class NetworkAccess(Model):
-    """Which hosts sessions may reach (contract, section 6)."""
+    """Which hosts sessions may reach.
+
+    A pattern is `host` (exact, any port), `*.host` (the host and every subdomain), or a prefix of a URL with
+    `http://` or `https://`.  A malformed pattern matches nothing.
+    """
 
     allowed: tuple[str, ...] = ()
-    """If not empty, only these patterns."""
+    """Only these patterns; empty: every host."""
     blocked: tuple[str, ...] = ()
-    """Never these patterns."""
+    """Never these patterns; they win over `allowed`."""
 
 
 class Harness(Model):
@@ -45,13 +49,13 @@ class Harness(Model):
     id: str
     """`harness_` and 32 lowercase hex digits."""
     name: str
-    """Addressable name, 1 to 64 characters, unique in its org."""
+    """Addressable name, 1 to 64 characters of `[a-z0-9-]`, unique in its org."""
     display_name: str = ""
-    """For people; up to 255 characters."""
+    """The name for people; up to 255 characters."""
     description: str | None = None
-    """Up to 10,240 bytes."""
+    """What it is for; up to 10,240 bytes."""
     system_prompt: str = ""
-    """Up to 1 MiB."""
+    """The prompt that its sessions begin with; up to 1 MiB."""
     parent_harness_id: str | None = None
     """The harness that it inherits from."""
     default_model_id: str | None = None
@@ -59,9 +63,9 @@ class Harness(Model):
     tags: tuple[str, ...] = ()
     """For organizing and filtering."""
     capabilities: tuple[Capability, ...] = ()
-    """Up to 250, in order."""
+    """What it enables, in order; up to 250."""
     initial_files: tuple[InitialFile, ...] = ()
-    """Up to 100, decoded up to 5 MiB."""
+    """Starter files; up to 100, decoded up to 5 MiB in all."""
     network_access: NetworkAccess | None = None
     """Which hosts sessions may reach."""
     status: HarnessStatus = HarnessStatus.ACTIVE

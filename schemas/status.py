@@ -3,11 +3,11 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 
 class Status(StrEnum):
-    """Of a workflow, and of a turn (contract, section 1)."""
+    """Of a workflow, and of a turn; `cancelled`, `succeeded` and `failed` are terminal."""
 
     CREATED = "created"
     STARTING = "starting"
@@ -59,4 +59,8 @@ def canonical_status(value: Any) -> Any:
     return value
 
 
-ReportedStatus = Annotated[Status, BeforeValidator(canonical_status)]
+ReportedStatus = Annotated[
+    Status,
+    BeforeValidator(canonical_status),
+    WithJsonSchema({"type": "string", "enum": [*(status.value for status in Status), *ACCEPTED]}),
+]

@@ -35,7 +35,6 @@ def audit_refused(aggregate: Aggregate, record: AuditRecord, at: Coordinates, no
 def dead_letter(record: Record, reason: str) -> tuple[Outgoing, Blobs]:
     """The record as it was: bytes and headers, with where it stood and why it is here; and blobs to put before."""
     at = Coordinates(partition=record.partition, offset=record.offset)
-    ce = headers(id=event_id("dead-letter", at), type="dead_letter", time=record.timestamp, subject=key_text(record))
     where = (
         ("dead-letter-reason", reason.encode()),
         ("dead-letter-partition", str(record.partition).encode()),
@@ -45,10 +44,17 @@ def dead_letter(record: Record, reason: str) -> tuple[Outgoing, Blobs]:
     value, reference = record.value or b"", tuple[tuple[str, bytes], ...]()
     if len(value) > INLINE_BYTES_MAX:
         value, reference = _payload(blobs.add(value))
+    ce = headers(
+        id=event_id("dead-letter", at),
+        type="dead_letter",
+        time=record.timestamp,
+        subject=key_text(record),
+        content_type="application/json" if reference else "application/octet-stream",
+    )
     original = tuple((f"original-{name}", content) for name, content in record.headers)
     if sum(len(name) + len(content) for name, content in original) > HEADERS_KEPT_BYTES_MAX:
         whole = b"\n".join(f"{name}: ".encode() + content for name, content in record.headers)
-        original = (("original-headers-dataref", blobs.add(whole).key.encode()),)
+        original = (("dead-letter-headers-dataref", blobs.add(whole).key.encode()),)
     return Outgoing(Topic.DEAD_LETTERS, key_of(record), value, (*ce, *where, *reference, *original)), blobs
 
 

@@ -1,7 +1,7 @@
 """The process: probes, signals, and a supervisor that ends it when a part has ended that it cannot do without.
 
-SIGTERM or SIGINT drains; a second one, or the deadline, stops at once.  Nothing is lost either way: what has no
-committed verdict is fetched again, and resumes from its document.
+SIGTERM or SIGINT drains, up to a deadline; a second one ends the process on the spot.  Nothing is lost either way:
+what has no committed verdict is fetched again, and resumes from its document, as after a kill -9.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from worker.runtime.engine import Engine
 from worker.runtime.probes import Probes
 from worker.telemetry import metrics
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = structlog.get_logger()
 
 
@@ -32,10 +33,10 @@ class Service:
     async def run(self) -> int:
         """-> 0 stopped when asked to, 1 a part has failed.  Raises Misconfigured, Unavailable at the start."""
         log.info("worker.started", pid=os.getpid(), **self._about)
-        stopping, hurry = asyncio.Event(), asyncio.Event()
-        with _signals(stopping, hurry):
+        stopping = asyncio.Event()
+        with _signals(stopping):
             try:
-                return await self._run(stopping, hurry)
+                return await self._run(stopping)
             finally:
                 metrics.READY.set(0)
                 await self._engine.stop()
@@ -43,63 +44,57 @@ class Service:
                     await self._probes.stop()
                 log.info("worker.stopped")
 
-    async def _run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> int:
+    async def _run(self, stopping: asyncio.Event) -> int:
         port = await self._probes.start() if self._probes else None
         await self._engine.start()
         metrics.READY.set(1)
         log.info("worker.ready", probes_port=port, partitions=len(self._engine.consumer.partitions))
-        failed = asyncio.create_task(self._engine.wait())
+        parts = asyncio.create_task(self._engine.wait())
+        asked = asyncio.create_task(stopping.wait())
         try:
-            await _first(failed, stopping)
+            await asyncio.wait([parts, asked], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            failed.cancel()
-            await asyncio.gather(failed, return_exceptions=True)
+            asked.cancel()
+            parts.cancel()
+            await asyncio.gather(asked, parts, return_exceptions=True)
         if not stopping.is_set():
-            error = failed.exception()
+            error = parts.exception()
             log.error("worker.failed", error=_one_line(error), exc_info=error)
             return 1
-        metrics.READY.set(0)
-        log.info("worker.draining", timeout_seconds=self._drain_timeout_seconds)
-        await self._drain(hurry)
+        await self._drain()
         return 0
 
-    async def _drain(self, hurry: asyncio.Event) -> None:
-        drain = asyncio.create_task(self._engine.drain())
+    async def _drain(self) -> None:
+        metrics.READY.set(0)
+        log.info("worker.draining", timeout_seconds=self._drain_timeout_seconds)
         try:
             async with asyncio.timeout(self._drain_timeout_seconds):
-                await _first(drain, hurry)
+                await self._engine.drain()
         except TimeoutError:
-            pass
-        if drain.done():
-            drain.result()
-            return
-        drain.cancel()
-        await asyncio.gather(drain, return_exceptions=True)
-        log.warning("worker.drain_cut", why="a second signal" if hurry.is_set() else "the deadline")
-
-
-async def _first(task: "asyncio.Task[None]", event: asyncio.Event) -> None:
-    """Until the task has ended or the event is set; the task is left as it is."""
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+            log.warning("worker.drain_cut")
 
 
 @contextmanager
-def _signals(stopping: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
-    def told() -> None:
-        (hurry if stopping.is_set() else stopping).set()
+def _signals(stopping: asyncio.Event) -> Iterator[None]:
+    """The first signal sets the event; the second does not wait for the loop, which may be blocked."""
+    loop = asyncio.get_running_loop()
 
-    loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, told)
+    def first() -> None:
+        stopping.set()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, second)
+
+    def second(number: int, _: object) -> None:
+        os.write(2, f"stopped at once, by a second {signal.Signals(number).name}; nothing is lost\n".encode())
+        os._exit(0)
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, first)
     try:
         yield
     finally:
-        for number in numbers:
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 

@@ -31,7 +31,7 @@ TROUBLE = {
     "command.bug": "something unclassified was raised: the record is a dead letter; with the traceback",
     "effect.bug": "something unclassified was raised by an effect: it is tried again; with the traceback",
     "reconciler.resumed": "commands were published to resume what is unsettled",
-    "worker.drain_cut": "the drain was cut short, by its deadline or a second signal: the rest is fetched again",
+    "worker.drain_cut": "the drain was cut short by its deadline: the rest is fetched again",
     "worker.failed": "a part that the worker cannot do without has ended: the process stops",
 }
 CATALOGUE = ORDINARY | TROUBLE
