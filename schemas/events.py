@@ -173,9 +173,11 @@ class Owed(Model):
 
 
 class Settled(Model):
-    """Everything is settled: all markers go."""
+    """What these markers asked for is settled: they go."""
 
     kind: Literal["settled"] = "settled"
+    audit_seqs: tuple[int, ...]
+    """Of the markers."""
 
 
 class Adopted(Model):

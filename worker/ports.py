@@ -235,6 +235,7 @@ class Deletion(StrEnum):
     """How a delete was received."""
 
     ACCEPTED = "accepted"
+    REMOVED = "removed"  # from the API, without proof that it ended
     GONE = "gone"
     NOT_OURS = "not_ours"  # the name belongs to another uid: it was left alone
 
@@ -257,7 +258,7 @@ class JobController(Protocol):
         """What is left.  With `since`: as soon as it differs from that, at the latest after the time-out."""
 
     async def delete_pod(self, job: JobIdentity, pod: Pod, grace_period_seconds: Literal[0, 1]) -> Deletion:
-        """1: killed, and the node confirms it.  0: removed from the API without proof (embedded: as 1)."""
+        """1: killed, and the node confirms it.  0: -> REMOVED, from the API without proof (embedded: as 1)."""
 
     async def stop(self) -> None: ...
 

@@ -102,6 +102,7 @@ class TestCancel:
         assert (verdict.http_status, turn(after(decision))) == (424, Status.CANCELLING)
         late = decide(after(decision), report("succeeded"), context(51))
         assert (code(late), turn(after(late))) == ("superseded", Status.CANCELLING)
+        assert after(late).version == after(decision).version  # no change that a user can see
         again = decide(after(late), command("session.cancel", id="c2", offset=9), context(52))
         assert [type(effect) for effect in effects(after(again))] == [StopTurn]
         assert code(decide(after(again), STOPPED, context(53))) == "cancelled"

@@ -367,6 +367,21 @@ class TestResume:
         assert (code(decision), after(decision).unsettled) == ("resumed", ())
 
 
+    def test_a_late_job_that_stops_in_time_does_not_take_the_sweep_away(self) -> None:
+        state = after(decide(cancelling(), stopped(seen("job", "uid-1", "forced")), context(5)))
+        late = command("workflow.update", "u1", offset=3, job={**REPORTED_JOB, "name": "job-2", "uid": "uid-2"})
+        state = after(decide(state, late, context(6, audit_seq=8)))
+        state = after(decide(state, stopped(seen("job", "uid-2")), context(7, audit_seq=9)))
+        assert [(marker.why, marker.audit_seq) for marker in state.unsettled] == [("sweep", 1)]
+
+    def test_a_later_forced_end_moves_the_sweep(self) -> None:
+        state = after(decide(cancelling(), stopped(seen("job", "uid-1", "forced")), context(5)))
+        late = command("workflow.update", "u1", offset=3, job={**REPORTED_JOB, "name": "job-2", "uid": "uid-2"})
+        state = after(decide(state, late, context(6, audit_seq=8)))
+        state = after(decide(state, stopped(seen("job", "uid-2", "forced")), context(100, audit_seq=9)))
+        assert [(m.audit_seq, m.due_at) for m in state.unsettled] == [(9, NOW + timedelta(seconds=400))]
+
+
 class TestTheMemory:
     def test_an_entry_leaves_only_once_its_commit_is_known_and_raises_the_horizon(self) -> None:
         few = context().settings.model_copy(update={"memory_commands": 1})

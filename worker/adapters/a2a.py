@@ -4,10 +4,10 @@ Agents are known by the name that the settings give them; a URL in a document is
 here (the runtime does that), except that an agent which does not know the method is asked in the other dialect.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from enum import Enum
 from itertools import count
-from time import monotonic
 from typing import Any, Literal
 
 from aiohttp import ClientSession
@@ -118,8 +118,9 @@ class A2AClient:
         return await self._call(agent, lambda dialect: dialect.cancel, params)
 
     async def get(self, agent: str, task_id: str) -> TaskState | TaskAnswer:
-        """The task's state now, without its history.  Raises as `cancel`."""
-        return await self._call(agent, lambda dialect: dialect.get, {"id": task_id, "historyLength": 0})
+        """The task's state now.  Raises as `cancel`."""
+        # One message of its history, as a2a-sdk 0.3 takes 0 for all of it.
+        return await self._call(agent, lambda dialect: dialect.get, {"id": task_id, "historyLength": 1})
 
     async def _call(
         self, name: str, method: Callable[[Dialect], str], params: Mapping[str, Any]
@@ -128,24 +129,22 @@ class A2AClient:
         agent = self._agents.get(name)
         if agent is None:
             raise Refused(f"agent {name!r} is not in the settings")
-        first = self._dialects.get(name, Dialect.V0)
-        errors: list[_Error] = []
-        ends = monotonic() + agent.timeout_seconds
-        for dialect in (first, Dialect.V1 if first is Dialect.V0 else Dialect.V0):
-            said = await self._ask(name, agent, dialect, method(dialect), params, max(ends - monotonic(), 0.001))
-            if isinstance(said, _Task):
-                self._dialects[name] = dialect
-                return task_state(said.status.state)
-            if said.code in ANSWERS:
-                self._dialects[name] = dialect
-                return ANSWERS[said.code]
-            errors.append(said)
-            if said.code not in WRONG_DIALECT:
-                break
-        if any(error.code == METHOD_NOT_FOUND for error in errors) and errors[-1].code in WRONG_DIALECT:
+        known = self._dialects.get(name, Dialect.V0)
+        clock = asyncio.get_running_loop().time
+        ends = clock() + agent.timeout_seconds
+        not_understood: list[_Error] = []
+        for dialect in (known, *(other for other in Dialect if other is not known)):
+            said = await self._ask(name, agent, dialect, method(dialect), params, max(ends - clock(), 0.001))
+            if isinstance(said, _Error) and said.code in WRONG_DIALECT:
+                not_understood.append(said)
+                continue
+            if isinstance(said, _Error) and said.code not in ANSWERS:
+                raise _unavailable(name, agent, said)
+            self._dialects[name] = dialect
+            return ANSWERS[said.code] if isinstance(said, _Error) else task_state(said.status.state)
+        if any(error.code == METHOD_NOT_FOUND for error in not_understood):
             return TaskAnswer.UNSUPPORTED
-        error = errors[-1]
-        raise Unavailable(f"agent {name!r} answered error {error.code}: {agent.quote(error.message)}")
+        raise _unavailable(name, agent, not_understood[-1])
 
     async def _ask(
         self,
@@ -172,17 +171,25 @@ class A2AClient:
         return _understood(name, answer, request_id, params["id"])
 
 
+def _unavailable(name: str, agent: Agent, error: _Error) -> Unavailable:
+    return Unavailable(f"agent {name!r} answered error {error.code}: {agent.quote(error.message)}")
+
+
 def _understood(name: str, answer: Answer, request_id: int, task_id: str) -> _Task | _Error:
-    """The task or the error in a JSON-RPC response to this request; raises Unavailable where it is none."""
+    """The task or the error in a JSON-RPC response to this request; raises Unavailable where it is none.
+
+    An error may come without an id (a2a-sdk 0.2 does so for a method that it does not know), but never one that says
+    something of a task: that is evidence, and has to be about the task that was named.
+    """
     try:
         response = _Response.model_validate_json(answer.body)
     except ValidationError:
         # Not chained: pydantic's error quotes the answer.
         raise Unavailable(f"agent {name!r} answered HTTP {answer.status} with what is no A2A response") from None
-    if response.error is not None and response.result is None and response.id in (request_id, None):
-        return response.error
-    if response.error is not None or response.result is None or response.id != request_id:
-        raise Unavailable(f"agent {name!r} answered with a response to something else")
-    if response.result.id != task_id:
-        raise Unavailable(f"agent {name!r} answered about another task")
-    return response.result
+    error, task = response.error, response.result
+    if error is not None and task is None:
+        if response.id == request_id or (response.id is None and error.code not in ANSWERS):
+            return error
+    elif task is not None and error is None and response.id == request_id and task.id == task_id:
+        return task
+    raise Unavailable(f"agent {name!r} answered about something else (HTTP {answer.status})")

@@ -1,34 +1,31 @@
-"""Turn executors over HTTP: `POST {url}/v1/turns/{turn_id}/cancel`, as schemas/executor.openapi.json says it.
+"""Turn executors over HTTP: `POST {url}/v1/turns/{turn_id}/cancel`, as schemas/executor.py publishes it.
 
 Zones are known by the name that the settings give them.  Nothing is repeated here (the runtime does that).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 from urllib.parse import quote
 
 from aiohttp import ClientSession
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from schemas.executor import ANSWER_BYTES_MAX, TurnCancel
 from worker.adapters.http import Answer, Endpoint, open_session, post_json
 from worker.errors import Refused, Unavailable
 from worker.ports import TurnAnswer
 
-ANSWER_BYTES_MAX = 64 * 1024
 MARGIN_SECONDS = 2.0
-NOT_RUNNING = (404, 409)
-"""Unknown turn, or another one is running: the named turn does not run."""
+"""An executor may wait for the end of the turn as long as it was told; its answer gets this much more."""
+ANSWERED = {
+    200: ("cancelled", "finished", "not_running", "cancelling"),
+    404: ("not_running",),  # no such turn here
+    409: ("not_running",),  # another turn is running: the named one is not
+}
+"""What an executor may say with which HTTP status.  A bare 404 says nothing of a turn: any proxy answers that."""
 
 
 class Zone(Endpoint):
     """One executor group: the base URL of its protocol, its credential."""
-
-
-class _Response(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    turn_id: str
-    status: Literal["cancelled", "finished", "not_running", "cancelling"]
-    outcome: Literal["succeeded", "failed", "cancelled"] | None = None
 
 
 class HttpExecutor:
@@ -67,13 +64,11 @@ class HttpExecutor:
 
 
 def _understood(zone: str, turn_id: str, answer: Answer) -> TurnAnswer:
-    if answer.status in NOT_RUNNING:
-        return TurnAnswer("not_running")
     try:
-        response = _Response.model_validate_json(answer.body)
+        said = TurnCancel.model_validate_json(answer.body)
     except ValidationError:
         # Not chained: pydantic's error quotes the answer.
         raise Unavailable(f"zone {zone!r} answered HTTP {answer.status} with what is no answer") from None
-    if answer.status >= 300 or response.turn_id != turn_id:
+    if said.turn_id != turn_id or said.status not in ANSWERED.get(answer.status, ()):
         raise Unavailable(f"zone {zone!r} answered about something else (HTTP {answer.status})")
-    return TurnAnswer(response.status, response.outcome)
+    return TurnAnswer(said.status, said.outcome)

@@ -23,12 +23,13 @@ from aiohttp import (
     ClientResponseError,
     ClientSession,
     ClientTimeout,
+    ConnectionTimeoutError,
     DummyCookieJar,
     ServerDisconnectedError,
     TCPConnector,
 )
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from worker.errors import Refused, Unavailable
 
@@ -56,11 +57,11 @@ def open_session(*, connections_max: int = 100) -> ClientSession:
     """A session for one adapter; needs a running loop, and is closed by whoever opened it."""
     return ClientSession(
         connector=TCPConnector(limit=connections_max, limit_per_host=0, keepalive_timeout=KEEPALIVE_TIMEOUT_SECONDS),
-        timeout=ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),  # the total is set per request
+        timeout=ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),  # the whole is bounded per request
         middlewares=(no_silent_replays,),
         cookie_jar=DummyCookieJar(),
         trust_env=False,  # no proxy and no netrc credentials from the environment
-        auto_decompress=True,
+        auto_decompress=False,  # "identity" is asked for: a compressed answer is garbage, and never a bomb
         raise_for_status=False,
     )
 
@@ -148,31 +149,24 @@ async def post_json(
         **(headers or {}),
         **endpoint.headers(),
     }
+    # What aiohttp raises is not chained: it may hold our request's headers, or quote what the other side sent.
     try:
-        async with asyncio.timeout(timeout_seconds):
-            async with session.post(
-                url, data=to_json(body), headers=sent, allow_redirects=False, timeout=_timeout(timeout_seconds)
-            ) as response:
-                _raise_for(response.status, response.headers.get("Retry-After"), who)
-                return Answer(response.status, await _read(response, answer_bytes_max, who))
-    except TimeoutError as error:
-        raise Unavailable(f"{who} did not answer within {timeout_seconds:g} s") from error
+        async with (
+            asyncio.timeout(timeout_seconds),
+            session.post(url, data=to_json(body), headers=sent, allow_redirects=False) as response,
+        ):
+            _raise_for(response.status, response.headers.get("Retry-After"), who)
+            return Answer(response.status, await _read(response, answer_bytes_max, who))
+    except ConnectionTimeoutError:
+        raise Unavailable(f"{who} cannot be reached (no connection within {CONNECT_TIMEOUT_SECONDS:g} s)") from None
+    except TimeoutError:
+        raise Unavailable(f"{who} did not answer within {timeout_seconds:g} s") from None
     except ClientResponseError as error:
-        # Not chained: this error of aiohttp holds the request's headers, and so the credential.
         raise Unavailable(f"{who} answered with something that is no HTTP ({type(error).__name__})") from None
     except ClientConnectorError as error:
-        raise Unavailable(f"{who} cannot be reached ({error.strerror or type(error).__name__})") from error
+        raise Unavailable(f"{who} cannot be reached ({error.strerror or type(error).__name__})") from None
     except (ClientError, OSError) as error:
-        raise Unavailable(f"{who}: the connection broke ({type(error).__name__})") from error
-
-
-def parse(body: bytes) -> Any:
-    """JSON, or ValueError; nesting is bounded by the parser."""
-    return from_json(body, allow_inf_nan=False)
-
-
-def _timeout(total_seconds: float) -> ClientTimeout:
-    return ClientTimeout(total=total_seconds, sock_connect=min(CONNECT_TIMEOUT_SECONDS, total_seconds))
+        raise Unavailable(f"{who}: the connection broke ({type(error).__name__})") from None
 
 
 def _raise_for(status: int, retry_after: str | None, who: str) -> None:

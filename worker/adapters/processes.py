@@ -3,10 +3,15 @@
 A Job is every process that carries `VERDICT_WORKER_JOB_UID=<uid>`; descendants inherit it, those that called setsid
 too.  A pod is one such process.  An unreaped zombie is gone.  A signal goes through a pidfd whose start time was
 compared after it was opened, so a reused pid is never hit.  What cannot be found: a process that wiped its environment
-(its children inherit nothing either), and another user's.
+before it was seen (its children inherit nothing either), and another user's.
+
+A look reads /proc/PID/stat of every process, and its environment only once per exec: exec puts the environment at
+another address of a new address space, and stat shows that address.  Where it shows none (another user's process, a
+kernel thread), the kernel refuses the environment as well.
 """
 
 import asyncio
+import math
 import os
 import secrets
 import signal
@@ -15,14 +20,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from worker.errors import Misconfigured, Refused
+from worker.errors import Misconfigured, Refused, Unavailable
 from worker.ports import Deletion, JobIdentity, JobView, Pod
 
 EVALUATION_MARKER = "VERDICT_WORKER_EVALUATION_ID"
 JOB_MARKER = "VERDICT_WORKER_JOB_UID"
 NAMESPACE = "local"
-PROC = Path("/proc")
-SCAN_SECONDS = 0.02
+PROC = "/proc"
+LOOK_SECONDS = 0.02
+LOOK_COSTS = 5  # a look is good for so many times of what it cost: at most a sixth of the loop's time goes into looks
+STAT_BYTES_MAX = 4096
+ENVIRONMENT_BYTES_MAX = 8 * 1024 * 1024  # Linux allows 6 MiB at exec
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.02, 0.25
 
 
@@ -35,30 +43,44 @@ class Process(NamedTuple):
     job_uid: str
 
 
+class Stat(NamedTuple):
+    """What /proc/PID/stat says: clock ticks from boot to the start, and where exec put the environment."""
+
+    started: int
+    environment_at: int
+    environment_bytes: int
+
+
 class ProcessController:
     """Jobs of this machine and this user."""
 
     def __init__(self) -> None:
         self._boot_id = ""
-        self._known: dict[tuple[int, int], Process | None] = {}
-        self._scanned: tuple[Process, ...] = ()
-        self._scanned_at = 0.0
+        self._seen: dict[int, tuple[Stat, Process | None]] = {}
+        self._processes: tuple[Process, ...] = ()
+        self._looked_at = self._fresh_until = -math.inf
 
     async def start(self) -> None:
         try:
             self._boot_id = boot_id()
+            ours = _stat(os.getpid())
         except OSError as error:
             raise Misconfigured(f"processes as Jobs need Linux's /proc: {error}") from error
+        if ours is None or not ours.environment_at:
+            raise Misconfigured("processes as Jobs need a /proc that shows where an environment is (proc_pid_stat(5))")
 
     async def stop(self) -> None:
-        self._known.clear()
+        self._seen.clear()
+        self._processes = ()
+        self._looked_at = self._fresh_until = -math.inf
 
     async def find(self, evaluation_id: str) -> Sequence[JobIdentity]:
-        uids = sorted({process.job_uid for process in self._scan() if process.evaluation_id == evaluation_id})
+        processes = await self._look_now()
+        uids = sorted({process.job_uid for process in processes if process.evaluation_id == evaluation_id})
         return [JobIdentity(NAMESPACE, _name(uid), uid) for uid in uids if uid.startswith(self._boot_id)]
 
     async def delete(self, job: JobIdentity) -> Deletion:
-        members = self._members(job)
+        members = _members(await self._look_now(), job)
         for process in members:
             self._signal(process, signal.SIGTERM)
         return Deletion.ACCEPTED if members else Deletion.GONE
@@ -66,8 +88,9 @@ class ProcessController:
     async def observe(self, job: JobIdentity, *, since: JobView | None = None, timeout_seconds: float = 0) -> JobView:
         until, pause = time.monotonic() + timeout_seconds, POLL_SECONDS_MIN
         while True:
-            pods = tuple(Pod(f"pid-{p.pid}", self._uid(p)) for p in self._members(job))
-            view = JobView(exists=bool(pods), pods=pods)
+            view = self._view(self._look(), job)
+            if view.gone:
+                view = self._view(await self._look_now(), job)  # "gone" is proof, so it is never an older look
             left = until - time.monotonic()
             if since is None or view != since or left <= 0:
                 return view
@@ -75,35 +98,53 @@ class ProcessController:
             pause = min(pause * 1.5, POLL_SECONDS_MAX)
 
     async def delete_pod(self, job: JobIdentity, pod: Pod, grace_period_seconds: Literal[0, 1]) -> Deletion:
-        for process in self._members(job):
+        for process in _members(await self._look_now(), job):
             if self._uid(process) == pod.uid:
                 self._signal(process, signal.SIGKILL)
                 return Deletion.ACCEPTED
         return Deletion.GONE
 
-    def _members(self, job: JobIdentity) -> list[Process]:
-        return [process for process in self._scan() if process.job_uid == job.uid]
+    def _view(self, processes: Sequence[Process], job: JobIdentity) -> JobView:
+        pods = tuple(Pod(f"pid-{p.pid}", self._uid(p)) for p in _members(processes, job))
+        return JobView(exists=bool(pods), pods=pods)
 
     def _uid(self, process: Process) -> str:
         return f"{self._boot_id}/{process.pid}/{process.started}"
 
+    async def _look_now(self) -> tuple[Process, ...]:
+        """A look that began after the call; calls of one turn of the loop share it."""
+        called = time.monotonic()
+        await asyncio.sleep(0)
+        return self._look() if self._looked_at > called else self._scan()
+
+    def _look(self) -> tuple[Process, ...]:
+        """A look that may be some milliseconds old, so that many observers cost no more than one."""
+        return self._processes if time.monotonic() < self._fresh_until else self._scan()
+
     def _scan(self) -> tuple[Process, ...]:
-        """All our processes; one look serves everybody for some milliseconds."""
-        if time.monotonic() - self._scanned_at < SCAN_SECONDS:
-            return self._scanned
-        known: dict[tuple[int, int], Process | None] = {}
-        for entry in os.scandir(PROC):
-            if not entry.name.isdigit():
-                continue
-            pid = int(entry.name)
-            if (started := start_time(pid)) is None:
-                continue
-            key = (pid, started)
-            known[key] = self._known[key] if self._known.get(key) else _marked(pid, started)
-        self._known = known
-        self._scanned = tuple(process for process in known.values() if process)
-        self._scanned_at = time.monotonic()
-        return self._scanned
+        self._looked_at = time.monotonic()
+        seen: dict[int, tuple[Stat, Process | None]] = {}
+        try:
+            for name in os.listdir(PROC):  # noqa: PTH208  # Path objects would double the cost
+                if name.isdigit() and (stat := _stat(pid := int(name))) is not None:
+                    seen[pid] = self._recognise(pid, stat)
+        except OSError as error:  # such as no descriptor left: what is running is unknown
+            raise Unavailable(f"{PROC} cannot be read: {error}") from error
+        self._seen = seen
+        self._processes = tuple(process for _, process in seen.values() if process)
+        now = time.monotonic()
+        self._fresh_until = now + max(LOOK_SECONDS, (now - self._looked_at) * LOOK_COSTS)
+        return self._processes
+
+    def _recognise(self, pid: int, stat: Stat) -> tuple[Stat, Process | None]:
+        """Read the markers once per exec; a process that was ours and shows none any more stays what it was."""
+        known, process = self._seen.get(pid, (None, None))
+        if stat == known:
+            return known, process
+        marked = _marked(pid, stat)
+        if marked is None and known is not None and known.started == stat.started:
+            marked = process
+        return stat, marked
 
     def _signal(self, process: Process, number: signal.Signals) -> None:
         """Through a pidfd, and only if the start time is still the one that was seen."""
@@ -122,36 +163,57 @@ class ProcessController:
             os.close(descriptor)
 
 
+def _members(processes: Sequence[Process], job: JobIdentity) -> list[Process]:
+    return [process for process in processes if process.job_uid == job.uid]
+
+
 def boot_id() -> str:
     """This boot's id: after the next one, no process of before runs."""
-    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return Path(PROC, "sys/kernel/random/boot_id").read_text().strip()
 
 
 def start_time(pid: int) -> int | None:
     """Clock ticks from boot to the process's start; None where it is gone or an unreaped zombie."""
-    try:
-        fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    stat = _stat(pid)
+    return None if stat is None else stat.started
+
+
+def _stat(pid: int) -> Stat | None:
+    """None where it is gone; a leader that ended while its other threads run is a zombie by letter, but not gone."""
+    raw = _read(f"{PROC}/{pid}/stat", STAT_BYTES_MAX)
+    fields = raw[raw.rfind(b")") + 2 :].split()
+    if not fields or fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1):
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    at, end = int(fields[47]), int(fields[48])
+    return Stat(int(fields[19]), at, end - at)
 
 
-def _marked(pid: int, started: int) -> Process | None:
-    """The process with its markers; None where it has none, or is another user's.
+def _marked(pid: int, stat: Stat) -> Process | None:
+    """The process with its markers; None where it has none, or where the kernel does not show its environment."""
+    if stat.environment_bytes <= 0:  # less than nothing in the middle of an exec; after it, stat differs
+        return None
+    raw = b"\0" + _read(f"{PROC}/{pid}/environ", min(stat.environment_bytes, ENVIRONMENT_BYTES_MAX))
+    evaluation, job = _value(raw, EVALUATION_MARKER), _value(raw, JOB_MARKER)
+    return None if evaluation is None or job is None else Process(pid, stat.started, evaluation, job)
 
-    A process that is between fork and exec still shows its parent's environment, so a None is looked at again.
-    """
+
+def _value(environment: bytes, name: str) -> str | None:
+    _, found, rest = environment.partition(f"\0{name}=".encode())
+    return rest.partition(b"\0")[0].decode("utf-8", "replace") if found else None
+
+
+def _read(path: str, bytes_max: int) -> bytes:
+    """The file's first bytes; empty where the process is gone, or another user's."""
     try:
-        raw = (PROC / str(pid) / "environ").read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None
-    if JOB_MARKER.encode() not in raw:
-        return None
-    pairs = dict(item.partition(b"=")[::2] for item in raw.split(b"\0"))
-    evaluation, job = pairs.get(EVALUATION_MARKER.encode()), pairs.get(JOB_MARKER.encode())
-    if evaluation is None or job is None:
-        return None
-    return Process(pid, started, evaluation.decode("utf-8", "replace"), job.decode("utf-8", "replace"))
+        return b""
+    try:
+        return os.read(descriptor, bytes_max)
+    except (ProcessLookupError, PermissionError):
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _name(uid: str) -> str:
@@ -159,20 +221,29 @@ def _name(uid: str) -> str:
 
 
 def launch(evaluation_id: str, command: Sequence[str], *, log: Path | None = None) -> JobIdentity:
-    """Start a command as a Job of this evaluation, in a session of its own, outliving us.
+    """Start a command as a Job of this evaluation, in a session of its own, outliving us; output goes to `log`.
 
     Raises Misconfigured where it cannot be started.
     """
     uid = f"{boot_id()}.{secrets.token_hex(8)}"
     environment = os.environ | {EVALUATION_MARKER: evaluation_id, JOB_MARKER: uid}
-    output = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    streams = [(os.POSIX_SPAWN_DUP2, nothing, 0), (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+    output = str(log or os.devnull)
+    streams = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    ignored_by_python = (signal.SIGPIPE, signal.SIGXFSZ)
     try:
-        os.posix_spawnp(command[0], list(command), environment, file_actions=streams, setsid=True)
+        os.posix_spawnp(
+            command[0],
+            list(command),
+            environment,
+            file_actions=streams,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=ignored_by_python,
+        )
     except OSError as error:
-        raise Misconfigured(f"{command[0]}: cannot be started: {error.strerror}") from error
-    finally:
-        os.close(output)
-        os.close(nothing)
+        raise Misconfigured(f"{command[0]}, output to {output}: cannot be started: {error.strerror}") from error
     return JobIdentity(NAMESPACE, _name(uid), uid)

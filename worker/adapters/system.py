@@ -6,6 +6,8 @@ import secrets
 import time
 from datetime import UTC, datetime
 
+PAGE_BYTES = 4096
+
 
 class SystemClock:
     """Wall clock and monotonic clock of this machine."""
@@ -21,13 +23,23 @@ class SystemClock:
 
 
 class SystemIds:
-    """Random of the operating system for ids; a plain generator for jitter."""
+    """Random of the operating system for ids, drawn by the page (a call for each id costs more than the id's use)."""
+
+    def __init__(self) -> None:
+        self._drawn = b""
+        self._used = 0
 
     def fresh(self) -> str:
-        return secrets.token_hex(16)
+        return self._draw(16).hex()
 
     def jitter(self) -> float:
         return random.random()  # noqa: S311  # no secret depends on it
 
     def nonce(self) -> bytes:
-        return secrets.token_bytes(12)
+        return self._draw(12)
+
+    def _draw(self, count: int) -> bytes:
+        if self._used + count > len(self._drawn):
+            self._drawn, self._used = secrets.token_bytes(PAGE_BYTES), 0
+        self._used += count
+        return self._drawn[self._used - count : self._used]

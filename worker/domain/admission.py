@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from schemas.audit import Context
 from schemas.commands import CancelOptions, Command
 from schemas.documents import OpenCommand
-from schemas.events import Forgotten
+from schemas.events import Forgotten, Settled
 from worker.domain.decision import AnyState, Draft, Known, Refused, S, Waiting, refuse
 
 
@@ -76,6 +76,17 @@ def opened(command: Command, status_before: str, default_seconds: int, context: 
         correlation_id=command.correlation_id,
         marker=getattr(command.operation, "marker", None),
     )
+
+
+def settle(draft: Draft[S], context: Context, *, sweeps: bool = False) -> None:
+    """Markers whose cause is gone go; a sweep that is not due yet stays, unless a later one takes its place."""
+    done = tuple(
+        marker.audit_seq
+        for marker in draft.state.unsettled
+        if sweeps or marker.why != "sweep" or marker.due_at <= context.now
+    )
+    if done:
+        draft.emit(Settled(audit_seqs=done))
 
 
 def forget(draft: Draft[S], context: Context) -> None:

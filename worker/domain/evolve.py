@@ -64,7 +64,7 @@ def _memory(state: AnyState, event: Event) -> dict[str, Any] | None:
         case Owed():
             return {"unsettled": (*state.unsettled, event.marker)}
         case Settled():
-            return {"unsettled": ()}
+            return {"unsettled": tuple(m for m in state.unsettled if m.audit_seq not in event.audit_seqs)}
         case _:
             return None
 
@@ -130,7 +130,9 @@ def _seen(state: WorkflowState, event: ResourceSeen) -> dict[str, Any]:
 def _session(state: SessionState, event: Event) -> dict[str, Any]:
     match event:
         case TurnReplaced():
-            return {"turn": event.turn, "version": state.version + 1}
+            hidden = {"reported_outcome": event.turn.reported_outcome, "gone": event.turn.gone}
+            seen = state.turn is None or state.turn.model_copy(update=hidden) != event.turn
+            return {"turn": event.turn, "version": state.version + seen}
         case SessionStatusChanged():
             return {"status": event.after, "version": state.version + 1}
         case ResourceSeen() if state.turn is not None:

@@ -3,12 +3,12 @@
 from schemas.audit import Context
 from schemas.commands import Command, SessionCancel, SessionResume, SessionUpdate, TurnUpdate
 from schemas.documents import OpenCommand, ReportedOutcome, SessionState, Turn, Unsettled
-from schemas.events import Opened, Owed, ResourceSeen, SessionStatusChanged, Settled, TurnReplaced
+from schemas.events import Opened, Owed, ResourceSeen, SessionStatusChanged, TurnReplaced
 from schemas.observations import Finished, Forbidden, Observed, Pending, Stopped
 from schemas.receipts import Receipt, ResourceReceipt
 from schemas.status import TERMINAL, SessionStatus, Status
 from schemas.verdicts import VerdictAggregate
-from worker.domain.admission import admit, forget, opened, permitted, recall
+from worker.domain.admission import admit, forget, opened, permitted, recall, settle
 from worker.domain.decision import Decision, Draft, Nothing, Refused, refuse, verdict_on
 from worker.domain.effects import gone
 from worker.domain.evolve import evolve
@@ -166,8 +166,7 @@ def _resume(draft: Sessions, command: Command, context: Context) -> Refused | No
     if turn is not None and turn.status == Status.CANCELLING:
         draft.emit(Opened(command=opened(command, before, context.settings.deadline_seconds_turn, context)))
         return None
-    if draft.state.unsettled:
-        draft.emit(Settled())
+    settle(draft, context)
     _answer(draft, command, "unchanged", before, context)
     return None
 
@@ -212,8 +211,7 @@ def _ended(draft: Sessions, item: Stopped | Finished, context: Context) -> None:
 
 def _settle(draft: Sessions, resource: ResourceReceipt, code: str, context: Context) -> None:
     draft.emit(ResourceSeen(resource=resource))
-    if draft.state.unsettled:
-        draft.emit(Settled())
+    settle(draft, context)
     receipt = Receipt(evidence=resource.evidence, resources=(resource,))
     for command in draft.state.open:
         own = code if command.type.endswith(".cancel") else "resumed"

@@ -14,14 +14,13 @@ from schemas.events import (
     DetailChanged,
     JobRecorded,
     Opened,
-    Settled,
     StatusChanged,
     Superseded,
     TaskRecorded,
 )
 from schemas.status import TERMINAL, Status
 from schemas.verdicts import FieldError, VerdictAggregate
-from worker.domain.admission import admit, forget, opened, permitted, recall
+from worker.domain.admission import admit, forget, opened, permitted, recall, settle
 from worker.domain.decision import Decision, Draft, Refused, refuse, verdict_on
 from worker.domain.effects import targets
 from worker.domain.evolve import evolve
@@ -252,7 +251,6 @@ def _resume(draft: Draft[WorkflowState], command: Command, context: Context) -> 
     elif due and state.purpose == "evaluation" and any(marker.why == "sweep" for marker in due):
         _open(draft, command, context, before, Teardown(mode="graceful", grace_period_seconds=0, cleanup=True))
     else:
-        if state.unsettled and not any(marker.why == "sweep" for marker in state.unsettled):
-            draft.emit(Settled())
+        settle(draft, context)
         draft.remember(command, verdict_on(command, "unchanged", context.now, aggregate=about(draft.state, before)))
     return None

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from schemas.audit import Context
 from schemas.documents import Job, OpenCommand, Task, Unsettled, WorkflowState
-from schemas.events import Cleaned, JobRecorded, Owed, ResourceSeen, Settled
+from schemas.events import Cleaned, JobRecorded, Owed, ResourceSeen
 from schemas.observations import (
     Finished,
     Forbidden,
@@ -16,7 +16,7 @@ from schemas.observations import (
 )
 from schemas.receipts import Receipt, ResourceReceipt, weakest
 from schemas.status import Status
-from worker.domain.admission import forget
+from worker.domain.admission import forget, settle
 from worker.domain.decision import Decision, Draft, Nothing, verdict_on
 from worker.domain.effects import gone, targets, wants_cleanup
 from worker.domain.evolve import evolve
@@ -110,10 +110,11 @@ def _is_settled(state: WorkflowState, observed: Observed) -> bool:
 def _settle(draft: Draft[WorkflowState], observed: Observed, context: Context) -> None:
     """Everything recorded was seen gone: one step ends the teardown and answers every open command."""
     move(draft, Trigger.STOPPED, context)
-    if draft.state.unsettled:
-        draft.emit(Settled())
-    fresh = [item.resource.evidence for item in observed.items if isinstance(item, Stopped)]
-    if "forced" in fresh and draft.state.teardown and draft.state.teardown.cleanup:
+    teardown = draft.state.teardown
+    forced = any(isinstance(item, Stopped) and item.resource.evidence == "forced" for item in observed.items)
+    sweep = forced and teardown is not None and teardown.cleanup
+    settle(draft, context, sweeps=sweep)
+    if sweep:
         _owe(draft, "sweep", context)
     receipt = receipt_of(draft.state)
     for command in draft.state.open:

@@ -180,7 +180,8 @@ class Performer:
         grace = 0 if effect.mode == "force" else effect.grace_period_seconds
         margin = min(10.0, max(0.0, (effect.deadline_at - asked_at).total_seconds()) / 5)
         force_at = effect.deadline_at - timedelta(seconds=margin)
-        return min(asked_at + timedelta(seconds=grace), force_at), force_at
+        kill_at = min(asked_at + timedelta(seconds=grace), force_at - timedelta(seconds=margin))
+        return kill_at, force_at
 
     def _until_next_step(self, effect: StopJob, trail: Trail) -> float:
         now = self._clock.now()
@@ -197,11 +198,11 @@ class Performer:
             if (pod.uid, grace) in trail.escalated:
                 continue
             try:
-                await self._jobs.delete_pod(job, pod, grace)
+                deletion = await self._jobs.delete_pod(job, pod, grace)
             except Transient:
                 continue  # the next look comes soon, and tries again
             trail.escalated.add((pod.uid, grace))
-            trail.forced = trail.forced or grace == 0
+            trail.forced = trail.forced or deletion == Deletion.REMOVED
             trail.escalations.append(Escalation(at=now, pod=pod.uid, grace_period_seconds=grace))
 
     # ------------------------------------------------------------------------------------------ tasks and turns

@@ -22,7 +22,6 @@ T = TypeVar("T")
 BUSY_SECONDS = 10.0  # how long the writer thread waits for another process
 READER_BUSY_SECONDS = 0.25  # how long a read may hold up the event loop, which happens only while a crash is recovered
 GROUP_MAX = 1000
-WAITING_MAX = 4 * GROUP_MAX
 
 # With rowids, as rows of one to four kilobytes fill a table's pages; an index's page spills each of them.
 SCHEMA = """
@@ -48,16 +47,15 @@ class _Write(NamedTuple):
 
 
 class Database:
-    """Open once per process and share it within one event loop; `close` tolerates close before open and a second one.
+    """Open once per process and share it in one event loop; `close` tolerates close before open and a second one."""
 
-    Writes beyond 4,000 that wait are held back where they are made, so that the queue stays bounded.
-    """
-
-    def __init__(self, path: Path, *, partitions: int = 4) -> None:
+    def __init__(self, path: Path, *, partitions: int = 4, waiting_max: int = 4 * GROUP_MAX) -> None:
         self.path, self.partitions = path, partitions
+        self.waiting = 0
+        """Writes that are queued or being committed, at most `waiting_max`; more are held back where they are made."""
         self._reader: sqlite3.Connection | None = None
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._places = asyncio.Semaphore(WAITING_MAX)
+        self._places = asyncio.Semaphore(waiting_max)
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
@@ -117,7 +115,11 @@ class Database:
                 raise Unavailable("the database is closed")
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._queue.put(_Write(run, future))
-            return cast(T, await future)
+            self.waiting += 1
+            try:
+                return cast(T, await future)
+            finally:
+                self.waiting -= 1
 
     def _connect(self, busy_seconds: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
