@@ -33,6 +33,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter, generated files up to date
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.export --check
+	$(BIN)/python .ci/readme.py --check
 
 format: $(STAMP) ## rewrite the sources in our format
 	$(BIN)/ruff check --fix .
@@ -59,8 +60,9 @@ chaos-small: $(STAMP) ## the crash test, small
 bench: $(STAMP) ## measure
 	$(BIN)/python -m pytest -o asyncio_debug=false -s tests/benchmarks
 
-generate: $(STAMP) ## write the published schemas again
+generate: $(STAMP) ## write the published schemas and the blocks of the README again
 	$(BIN)/python -m schemas.export
+	$(BIN)/python .ci/readme.py
 
 clean: ## remove what was built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

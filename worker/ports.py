@@ -101,7 +101,7 @@ class CommandLog(Protocol):
         """
 
     def seek(self, assignment: Assignment, offset: int) -> None:
-        """Fetch this partition from `offset` on.  Raises PositionLost where the log does not reach back."""
+        """Fetch this partition from `offset` on.  Raises PositionLost outside of the log."""
 
     def pause(self, assignment: Assignment) -> None:
         """Deliver nothing of this partition until `resume`; idempotent, a no-op for an old epoch."""
@@ -130,7 +130,10 @@ class EventStream(Protocol):
     """Publish commands, read any topic: what an API tier does; safe beside a running worker."""
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[tuple[int, int]]:
-        """Append, durably, in order; -> (partition, offset) each.  All or nothing is not promised."""
+        """Append, durably, in order; -> (partition, offset) each.  All or nothing is not promised.
+
+        Raises OutcomeUnknown.
+        """
 
     async def bounds(self, topic: Topic) -> Mapping[int, tuple[int, int]]:
         """-> {partition: (first offset, offset after the last committed record)}."""
@@ -179,7 +182,10 @@ class DocumentStore(Protocol):
         """Write only if it has this version; -> the new one.  Raises Conflict (gone, too), OutcomeUnknown."""
 
     async def put(self, key: str, body: bytes) -> None:
-        """Write whatever is there; idempotent: for blobs (immutable content under its hash) and markers."""
+        """Write whatever is there; idempotent: for blobs (immutable content under its hash) and markers.
+
+        Raises OutcomeUnknown.
+        """
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove; a missing key is success."""

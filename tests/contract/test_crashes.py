@@ -103,7 +103,7 @@ async def test_an_outage_of_the_store_is_waited_out_and_dead_letters_nothing(sta
 async def test_an_unclassified_error_is_a_dead_letter_with_a_500_and_blocks_nothing(stack: Stack) -> None:
     await stack.create(1)
     await stack.create(2)
-    stack.hooks.before["load"] = Once(ZeroDivisionError("a bug"), part=workflow_key(1))
+    stack.hooks.before["load"] = Once(ZeroDivisionError("a bug"), part=workflow_key(1), times=3)
     await stack.engine.start()
     await stack.send("workflow.update", "u1", 1, phase="scoring")
     await stack.send("workflow.update", "u2", 2, phase="scoring")
@@ -119,11 +119,65 @@ async def test_a_bug_in_deciding_an_observation_leaves_a_marker_from_which_the_c
     await stack.engine.start()
     await stack.send("evaluation.cancel", "c1")
     await stack.reaches("cancelling")
-    stack.hooks.before["replace"] = Once(ZeroDivisionError("a bug"))
+    stack.hooks.before["replace"] = Once(ZeroDivisionError("a bug"), times=3)
     verdicts = {v["command"]["type"]: v["code"] for v in await stack.results(2)}
     assert verdicts == {"evaluation.cancel": "internal_error", "workflow.resume": "resumed"}
     assert (await stack.workflow()).status.value == "cancelled"
     await stack.settles()
+
+
+async def test_a_bug_after_the_write_took_effect_is_no_500(stack: Stack) -> None:
+    await stack.create()
+    await stack.engine.start()
+    stack.hooks.after["replace"] = Once(ZeroDivisionError("a bug"), times=1_000)
+    await stack.send("workflow.update", "u1", phase="scoring")
+    [verdict] = await stack.results(1)
+    assert (verdict["code"], (await stack.workflow()).phase) == ("updated", "scoring")
+    assert await stack.all(Topic.DEAD_LETTERS) == []
+
+
+async def test_a_dead_letter_of_a_bug_is_not_overtaken_by_a_later_write(stack: Stack) -> None:
+    """A crash before its commit would decide the two in the other order (must 6)."""
+    await stack.create()
+    await stack.engine.start()
+    await stack.send("workflow.update", "u0", phase="0")
+    await stack.results(1)
+    gate = Gate()
+    stack.hooks.before["commit"] = gate
+    stack.hooks.before["replace"] = Once(ZeroDivisionError("a bug"), times=3)
+    await stack.send("workflow.update", "u1", phase="1")
+    await gate.reached.wait()
+    await stack.send("workflow.update", "u2", phase="2")
+    await asyncio.sleep(0.3)
+    await stack.crash()
+    await stack.engine.start()
+    await stack.results(3)
+    assert (await stack.workflow()).phase == "2"
+
+
+async def test_a_verdict_whose_document_was_forgotten_waits_for_its_reload_and_no_longer(stack: Stack) -> None:
+    """A conflict, then reads that fail: the verdict that was decided before still goes out."""
+    await stack.create(1)
+    await stack.create(2)
+    await stack.engine.start()
+    await stack.send("workflow.update", "u0", 1, phase="0")
+    await stack.results(1)
+    gate = Gate()
+    stack.hooks.before["commit"] = gate
+    await stack.send("workflow.update", "x", 2, phase="0")
+    await gate.reached.wait()
+    await stack.send("workflow.update", "u1", 1, phase="1")
+    async with asyncio.timeout(5):
+        while (await stack.workflow()).phase != "1":  # noqa: ASYNC110  # a store tells nobody
+            await asyncio.sleep(0.01)
+    document = (await stack.document()).model_copy(update={"write_id": "foreign"})
+    await stack.store.put(workflow_key(), document.model_dump_json().encode())
+    stack.hooks.before["load"] = Once(ValueError("a corrupt body"), times=4)
+    await stack.send("workflow.update", "u2", 1, phase="2")
+    await asyncio.sleep(0.3)
+    gate.opened.set()
+    assert {v["command"]["id"] for v in await stack.results(4)} == {"u0", "u1", "u2", "x"}
+    await chain_is_whole(stack)
 
 
 # ------------------------------------------------------------------------------------ the commit
@@ -198,6 +252,39 @@ async def test_a_zombie_cannot_apply_what_the_owner_has_refused(stack: Stack) ->
     await asyncio.sleep(0.5)
     assert (await stack.workflow()).status.value == "running"
     assert (stack.jobs.deleted, len(await stack.all(Topic.RESULTS))) == ({}, 1)
+
+
+async def test_only_a_transaction_that_began_after_the_read_lets_a_write_go(stack: Stack) -> None:
+    """The zombie's read is answered late; a transaction of its own that began before is no proof (must 3)."""
+    await stack.create(1)
+    gate = Gate(workflow_key(2))
+    stack.hooks.before["load"] = gate
+    await stack.engine.start()
+    await stack.send("workflow.update", "c2", 2, phase="x")
+    await gate.reached.wait()
+    await stack.send("workflow.update", "u1", 1, phase="y")
+    await stack.results(1)
+    rival = stack.rival()
+    await rival.engine.start()
+    verdicts = await rival.results(2)
+    assert verdicts[1]["http_status"] == 404
+    await stack.create(2)
+    gate.opened.set()
+    await asyncio.sleep(0.3)
+    assert (await stack.document(2)).revision == 0
+    await rival.engine.stop()
+
+
+async def test_a_refusal_by_the_clock_does_not_swallow_the_adoption(stack: Stack) -> None:
+    await stack.create()
+    await stack.engine.start()
+    past = (stack.clock.now() - timedelta(seconds=5)).isoformat()
+    await stack.send("workflow.update", "u1", phase="a", expires_at=past)
+    await stack.results(1)
+    await stack.send("workflow.update", "u2", phase="b")
+    await stack.results(2)
+    kinds = [json.loads(record.value or b"")["kind"] for record in await stack.all(Topic.AUDIT)]
+    assert kinds == ["refused", "adopted", "decided"]
 
 
 async def test_a_write_that_was_under_way_cannot_follow_a_refusal_by_the_clock(stack: Stack) -> None:

@@ -1,7 +1,8 @@
 """Apply each patch to a copy of the tree, run the tests that it names: they must fail.  `make mutants [NAMES]`.
 
 A patch opens with lines `must:`, `breaks:` and `tests:` (one or more, as pytest takes them); the diff follows.  A
-mutant that survives, a patch that does not apply and a test that fails without any patch are all errors.
+mutant that survives, a patch that does not apply, a must that no patch breaks and a test that fails without any patch
+are all errors.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-TIMEOUT_SECONDS = 300
+MUSTS = range(1, 12)
+TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Mutant:
     """One patch."""
 
     name: str
-    must: str
+    must: int
     breaks: str
     tests: tuple[str, ...]
     path: Path
@@ -44,7 +46,7 @@ def _read(path: Path) -> Mutant:
     single = dict(fields)
     if not tests or "must" not in single or "breaks" not in single:
         raise SystemExit(f"{path.name}: must open with must:, breaks: and tests:")
-    return Mutant(path.stem, single["must"], single["breaks"], tests, path)
+    return Mutant(path.stem, int(single["must"]), single["breaks"], tests, path)
 
 
 def _files() -> Iterator[str]:
@@ -97,6 +99,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     chosen = [m for m in mutants() if not arguments.names or m.name in arguments.names]
+    if unknown := [name for name in arguments.names if all(name != mutant.name for mutant in chosen)]:
+        parser.error(f"no such patch: {', '.join(unknown)}")
+    if not arguments.names and (whole := [n for n in MUSTS if all(n != mutant.must for mutant in chosen)]):
+        parser.error(f"nothing breaks must {whole[0]}")
     tests = tuple(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy(Path(folder))
@@ -104,11 +110,12 @@ def main() -> int:
     if code:
         print(f"the tests fail without any mutant:\n{output}")
         return 1
+    missed = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        verdicts = list(pool.map(judge, chosen))
-    for mutant, (_, said, seconds) in zip(chosen, verdicts, strict=True):
-        print(f"must {mutant.must:>2}  {mutant.name:40} {said:10} {seconds:5.1f} s  {mutant.breaks}")
-    missed = sum(not found for found, _, _ in verdicts)
+        for mutant, (found, said, seconds) in zip(chosen, pool.map(judge, chosen), strict=True):
+            missed += not found
+            line = f"must {mutant.must:>2}  {mutant.name:42} {said:10} {seconds:5.1f} s  {mutant.breaks}"
+            print(line, flush=True)
     print(f"{len(chosen)} mutants, {missed} not found")
     return 1 if missed else 0
 

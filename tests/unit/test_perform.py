@@ -1,4 +1,4 @@
-"""Effects to their end, on a clock that jumps: the evidence, the escalations and what a bug or an outage does to them."""
+"""Effects to their end, on a clock that jumps: evidence, escalations, and what a bug or an outage does to them."""
 
 import asyncio
 import math

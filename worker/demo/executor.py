@@ -141,8 +141,8 @@ def application(credential: str | None = None) -> web.Application:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "")
-        if credential is not None and not hmac.compare_digest(given.encode(), f"Bearer {credential}".encode()):
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if credential is not None and not hmac.compare_digest(given, f"Bearer {credential}".encode()):
             return _json(ExecutorError(error="a bearer credential is needed"), 401)
         try:
             return await handler(request)
@@ -175,6 +175,7 @@ async def serve(port: int, credential: str | None) -> None:
 
 
 def main() -> None:
+    """Serve until SIGTERM; exit code 2 where the credential is not set."""
     parser = argparse.ArgumentParser(description="an example executor of turns")
     parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0: any free one")
     parser.add_argument("--credential-from", metavar="NAME", help="environment variable with the bearer credential")

@@ -8,13 +8,14 @@ pattern is the empty set: it matches nothing, but a list that holds it is a list
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from schemas.harness import NetworkAccess
 
 LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 SCHEMES = {"http": 80, "https": 443}
 UNRESERVED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
+RESERVED = "%!$&'()*+,;=:@/?"  # what may stand plain in a path or a query (RFC 3986), and the sign of an encoding
 PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 
 
@@ -111,8 +112,8 @@ def normalise(url: str) -> tuple[str, str] | None:
     authority = f"[{host}]" if ":" in host else host
     if port is not None and port != SCHEMES[scheme]:
         authority += f":{port}"
-    query = f"?{_decode_unreserved(parts.query)}" if parts.query else ""
-    return f"{scheme}://{authority}{_resolve(_decode_unreserved(parts.path))}{query}", host
+    query = f"?{_canonical(parts.query)}" if parts.query else ""
+    return f"{scheme}://{authority}{_resolve(_canonical(parts.path))}{query}", host
 
 
 def _narrower(one: str, other: str) -> str | None:
@@ -145,7 +146,7 @@ def _matches(pattern: Pattern | None, target: tuple[str, str]) -> bool:
 def _host(text: str) -> str | None:
     """Lower case, in ASCII, without a trailing dot; an address in its shortest form; None where it is no host."""
     name = text.removesuffix(".").lower()
-    if name.startswith("[") and name.endswith("]"):
+    if name.startswith("[") and name.endswith("]") and ":" in name:
         name = name[1:-1]
     if ":" in name:
         return _address(name)
@@ -172,14 +173,14 @@ def _is_address(host: str) -> bool:
     return _address(host) is not None
 
 
-def _decode_unreserved(text: str) -> str:
-    """Percent-encodings in one form: unreserved characters plain, the others in upper case."""
+def _canonical(text: str) -> str:
+    """Percent-encodings in one form: unreserved characters plain, the others encoded, in upper case."""
 
     def plain(found: re.Match[str]) -> str:
         character = chr(int(found[1], 16))
         return character if character in UNRESERVED else found[0].upper()
 
-    return PERCENT.sub(plain, text)
+    return PERCENT.sub(plain, quote(text, safe=RESERVED))
 
 
 def _resolve(path: str) -> str:

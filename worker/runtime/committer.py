@@ -56,6 +56,10 @@ class Committer:
         self._dirty[key] = None
         self._stir()
 
+    def awaits(self, key: str) -> bool:
+        """Whether a verdict that is not in a transaction yet has this document's outbox to take along."""
+        return any(finished.document_key == key for finished in self._ready)
+
     def absent(self, key: str) -> None:
         """There is no such document (any more): nothing of it waits for a reload."""
         self._dirty.pop(key, None)

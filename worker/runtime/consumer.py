@@ -17,6 +17,7 @@ from worker.runtime.retry import Backoff
 from worker.telemetry import metrics
 
 FETCH_SECONDS = 0.5
+HEALTHY_SECONDS = 30
 log = structlog.get_logger()
 
 
@@ -75,12 +76,13 @@ class Consumer:
             await held.stop()
 
     async def _watch(self, partition: Partition) -> None:
-        """Replace the assignment once it has failed."""
+        """Replace the assignment once it has failed; two owners that fence each other back off."""
+        started = self._clock.monotonic()
         error = await partition.failure
         number = partition.assignment.partition
         log.warning("assignment.lost", partition=number, error=f"{type(error).__name__}: {error}")
         backoff = self._backoffs.setdefault(number, Backoff(self._clock, self._ids, first_seconds=0.2, max_seconds=10))
-        if partition.committer.completed:
+        if self._clock.monotonic() - started > HEALTHY_SECONDS:
             backoff.reset()
         await self.revoked(number)
         while True:

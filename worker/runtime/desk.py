@@ -6,6 +6,7 @@ Knows nothing of queues or effects.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import datetime
 
 from schemas.audit import Context
@@ -31,6 +32,7 @@ class LaneDesk:
         self.waiting: list[Arrived] = []
         self.entry: Entry | None = None
         self._shop = shop
+        self._lost: str | None = None
         self._refusals = 0
         self._refusals_committed = asyncio.Event()
         self._refusals_committed.set()
@@ -47,7 +49,23 @@ class LaneDesk:
         """The document in hand is not (or may not be) what the store holds."""
         if self.entry is not None:
             self._shop.cache.drop(self.entry.key)
-            self.entry = None
+            self._lost, self.entry = self.entry.key, None
+
+    @property
+    def owes_reload(self) -> bool:
+        """Somebody waits for the document that was forgotten: a command, or a verdict that takes its outbox along."""
+        return self._lost is not None and (bool(self.waiting) or self._shop.committer.awaits(self._lost))
+
+    async def reload(self) -> None:
+        """Load what was forgotten.  Raises as the store does, and whatever a document that is corrupt raises."""
+        if self._lost is not None:
+            await self.load(self._lost, fresh_since=None)
+
+    def give_up(self) -> None:
+        """The document cannot be read again: what is decided goes out without its outbox."""
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            self._shop.committer.absent(lost)
 
     async def load(self, key: str, *, fresh_since: int | None) -> Loaded:
         """From the cache, or the store; a load that did not come from the cache publishes the outbox again."""
@@ -55,7 +73,7 @@ class LaneDesk:
         if entry is not None and (fresh_since is None or entry.mark > fresh_since):
             self.entry = entry
             return entry.loaded()
-        begun, mark = self._shop.committer.begun, self._shop.mark()
+        mark = self._shop.mark()
         stored: Stored | Unchanged | None
         if entry is not None:
             stored = await self._shop.store.load_if_changed(key, entry.version)
@@ -65,12 +83,14 @@ class LaneDesk:
                 return entry.loaded()
         else:
             stored = await self._shop.store.load(key)
+        self._lost = None if self._lost == key else self._lost
         if stored is None:
             self._shop.cache.drop(key)
             self._shop.committer.absent(key)
             self.entry = None
             return Loaded(key, None, mark)
         assert not isinstance(stored, Unchanged), "only asked for where there is an entry"
+        begun = self._shop.committer.begun  # only a transaction that begins from now on comes after the read (must 3)
         document = Document.model_validate_json(stored.body)
         size = len(stored.body)
         self.entry = Entry(key, document, stored.version, begun, mark, size, adopts=adopts(document))
@@ -103,7 +123,8 @@ class LaneDesk:
             entry.version = await self._shop.store.replace(entry.key, body, entry.version)
         except Unavailable as error:
             raise OutcomeUnknown(str(error)) from error
-        entry.document, entry.mark, entry.adopts = document, mark, False
+        entry.adopts = entry.adopts and document.chain == entry.document.chain  # a fence adopts nothing
+        entry.document, entry.mark = document, mark
         self._shop.cache.drop(entry.key)  # put again, it is counted with its new size
         entry.size = len(body)
         self._shop.cache.put(entry)
@@ -157,21 +178,35 @@ class LaneDesk:
             result(self.aggregate.key, arrived.at, arrived.at, body, command.received_at),
             audit_refused(self.aggregate, record, arrived.at, context.now),
         )
+        self._finish(arrived, refused.verdict.code, published, self._refusal())
+
+    def bury(self, arrived: Arrived, error: Exception) -> None:
+        """Dead letter and verdict for a record that met a bug: a refusal, as far as later writes are concerned."""
+        self._shop.bury(arrived, error, self._refusal())
+
+    def _refusal(self) -> Callable[[], None]:
+        """One refusal more; -> what to call once it is committed."""
         self._refusals += 1
         self._refusals_committed.clear()
-        self._finish(arrived, refused.verdict.code, published, refusal=True)
 
-    def _finish(self, arrived: Arrived, code: str, records: tuple[Outgoing, ...], *, refusal: bool = False) -> None:
+        def committed() -> None:
+            self._refusals -= 1
+            if not self._refusals:
+                self._refusals_committed.set()
+
+        return committed
+
+    def _finish(
+        self, arrived: Arrived, code: str, records: tuple[Outgoing, ...], then: Callable[[], None] | None = None
+    ) -> None:
         """Hand over to the commit, with the document whose outbox must go along (must 4)."""
         entry = self.entry
         if entry is not None and self._shop.cache.get(entry.key) is None:
             self._shop.cache.put(entry)  # evicted meanwhile: it holds the verdict, so its outbox is the one to send
 
         def committed() -> None:
-            if refusal:
-                self._refusals -= 1
-                if not self._refusals:
-                    self._refusals_committed.set()
+            if then:
+                then()
             self._shop.answered(arrived, code)
 
         self._shop.committer.finish(Finished(arrived.record.offset, records, entry.key if entry else None, committed))

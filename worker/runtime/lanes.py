@@ -19,6 +19,11 @@ from worker.runtime.flight import Flight
 from worker.runtime.retry import Backoff
 from worker.runtime.shop import Shop
 
+TRIES_MAX = 3
+"""How often a step that meets an unclassified error is tried, each time on what is stored."""
+UNKNOWN_SEQ = 0
+"""In the marker of something that no decision could write down; no decision has this audit_seq."""
+
 
 class Lane:
     """The queue of one key."""
@@ -30,6 +35,7 @@ class Lane:
         self._inputs: deque[Given] = deque()
         self._settling = False
         self._observed = False
+        self._bugs = 0
         self._answering: Arrived | None = None
         self._flight: Flight | None = None
         self._task: asyncio.Task[None] | None = None
@@ -58,10 +64,11 @@ class Lane:
     async def _work(self) -> None:
         """Decide until nothing is left; an outage is waited out, a lost compare-and-set repeated on what is stored."""
         backoff = Backoff(self._shop.clock, self._shop.ids)
-        while self._inputs or self._settling:
+        while self._inputs or self._settling or self._desk.owes_reload:
             try:
                 await self._step()
                 backoff.reset()
+                self._bugs = 0
             except (Conflict, OutcomeUnknown) as error:
                 self._desk.forget()
                 self._shop.repeated(self.aggregate, error)
@@ -75,17 +82,26 @@ class Lane:
             except AssignmentLost:
                 raise
             except Exception as error:  # noqa: BLE001  # anything unclassified is a bug (must 7)
-                await self._bury(error)
+                self._shop.bug("command.bug", error, aggregate=self.aggregate.key)
+                self._desk.forget()  # it may have struck after the write: what is stored decides
+                self._bugs += 1
+                if self._bugs < TRIES_MAX:
+                    await backoff.pause()
+                else:
+                    self._bugs = 0
+                    await self._bury(error)
         self._task = None
         self._shop.lane_quiet(self)
 
     async def _step(self) -> None:
         """Decide and make durable, then answer; each half is repeated alone."""
-        if not self._settling:
+        if not self._settling and self._inputs:
             inputs = [self._inputs[i] for i in range(min(len(self._inputs), STEPS_PER_WRITE_MAX))]
             for _ in range(await self._shop.handler.handle(self._desk, inputs)):
                 self._observed |= isinstance(self._inputs.popleft(), Observed)
             self._settling = True
+        if self._desk.owes_reload:
+            await self._desk.reload()
         await self._settle()
         self._settling = self._observed = False
 
@@ -116,21 +132,23 @@ class Lane:
 
         What was observed and could not be decided is still open in the document: a marker lets the reconciler resume.
         """
-        self._shop.bug("command.bug", error, aggregate=self.aggregate.key)
-        given = self._answering if self._settling else self._inputs.popleft()
-        victims = [given] if isinstance(given, Arrived) else list(self._desk.waiting)
-        self._settling, self._observed, self._answering = False, False, None
-        if isinstance(given, Observed) and self._flight is not None:
+        deciding = bool(self._inputs) and not self._settling
+        victim = self._inputs.popleft() if deciding else self._answering
+        self._answering = None
+        if isinstance(victim, Arrived):  # this one cannot be answered; the others go on
+            if victim in self._desk.waiting:
+                self._desk.waiting.remove(victim)
+            self._desk.bury(victim, error)
+            return
+        self._settling = self._observed = False
+        self._desk.give_up()
+        if victim is not None and self._flight is not None:
             self._flight.unreport()
-        if not isinstance(given, Arrived) and self._desk.entry is not None:
-            sequence = self._desk.entry.document.chain.audit_seq
-            owed = Unsettled(audit_seq=sequence, why="unconfirmed", due_at=self._desk.now())
-            with contextlib.suppress(Transient):
-                await self._shop.store.put(self._desk.marker(sequence), owed.model_dump_json().encode())
-        for arrived in victims:
-            if arrived in self._desk.waiting:
-                self._desk.waiting.remove(arrived)
-            self._shop.bury(arrived, error)
+        owed = Unsettled(audit_seq=UNKNOWN_SEQ, why="unconfirmed", due_at=self._desk.now())
+        with contextlib.suppress(Transient):
+            await self._shop.store.put(self._desk.marker(UNKNOWN_SEQ), owed.model_dump_json().encode())
+        while self._desk.waiting:
+            self._desk.bury(self._desk.waiting.pop(), error)
 
 
 def _known(state: AnyState, arrived: Arrived) -> Answered | Failure | None:

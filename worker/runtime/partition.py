@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -30,6 +30,15 @@ from worker.sealing import Sealer
 from worker.telemetry import metrics
 
 log = structlog.get_logger()
+
+
+class _Answer(NamedTuple):
+    """What a record without a document is answered with; no body: nobody can be answered."""
+
+    body: bytes | None
+    code: str
+    type: str
+    committed: Callable[[], None] | None = None
 
 
 class Partition:
@@ -97,12 +106,16 @@ class Partition:
                     Arrived(record, decoded.command, decoded.personal, self.mark())
                 )
             case Rejected():
-                body = render(decoded.verdict, decoded.personal, {})
-                self._done(record, (_result(record, body),), decoded.verdict.code, decoded.verdict.command.type)
-            case Poison():
-                answer = render(decoded.verdict, None, {}) if decoded.verdict else None
-                kind = decoded.verdict.command.type if decoded.verdict else "unknown"
-                self._dead_letter(record, "unreadable", decoded.reason, answer, "invalid_command", kind)
+                verdict = decoded.verdict
+                body = render(verdict, decoded.personal, {})
+                answer = _Answer(body, verdict.code, verdict.command.type)
+                self._done(record, (_result(record, body),), answer)
+            case Poison(reason, None):
+                self._dead_letter(record, "unreadable", reason, _Answer(None, "invalid_command", "unknown"))
+            case Poison(reason, verdict):
+                body = render(verdict, None, {})
+                answer = _Answer(body, verdict.code, verdict.command.type)
+                self._dead_letter(record, "unreadable", reason, answer)
 
     def _note_route(self, record: Record, aggregate: Aggregate) -> None:
         """Another partition than the key's is correct, only unordered; counted."""
@@ -121,19 +134,19 @@ class Partition:
 
     # ------------------------------------------------------------------------------ records without a document
 
-    def _dead_letter(self, record: Record, why: str, reason: str, body: bytes | None, code: str, kind: str) -> None:
+    def _dead_letter(self, record: Record, why: str, reason: str, answer: _Answer) -> None:
         """Dead letter and, where somebody can be answered, verdict: in one transaction (must 7)."""
         metrics.DEAD_LETTERS.labels(why).inc()
         log.warning("command.dead_letter", **_where(record), why=why, reason=reason)
         letter, blobs = dead_letter(record, reason)
-        records = (letter, _result(record, body)) if body is not None else (letter,)
+        records = (letter, _result(record, answer.body)) if answer.body is not None else (letter,)
         if blobs:
-            self.spawn(self._done_after(blobs, record, records, code, kind))
+            self.spawn(self._done_after(blobs, record, records, answer))
         else:
-            self._done(record, records, code, kind)
+            self._done(record, records, answer)
 
     async def _done_after(
-        self, blobs: dict[str, bytes], record: Record, records: tuple[Outgoing, ...], code: str, kind: str
+        self, blobs: dict[str, bytes], record: Record, records: tuple[Outgoing, ...], answer: _Answer
     ) -> None:
         backoff = Backoff(self.clock, self.ids)
         for key, blob in blobs.items():
@@ -144,11 +157,13 @@ class Partition:
                 except Transient as error:
                     self.outage(error, **_where(record))
                     await backoff.pause(error)
-        self._done(record, records, code, kind)
+        self._done(record, records, answer)
 
-    def _done(self, record: Record, records: tuple[Outgoing, ...], code: str, kind: str) -> None:
+    def _done(self, record: Record, records: tuple[Outgoing, ...], answer: _Answer) -> None:
         def committed() -> None:
-            self._note_answer(record, code, kind)
+            if answer.committed:
+                answer.committed()
+            self._note_answer(record, answer.code, answer.type)
             self._intake.finished(record)
 
         self.committer.finish(Finished(record.offset, records, None, committed))
@@ -215,11 +230,12 @@ class Partition:
         metrics.BUGS.inc()
         log.error(event, **where, exc_info=error)
 
-    def bury(self, arrived: Arrived, error: Exception) -> None:
+    def bury(self, arrived: Arrived, error: Exception, committed: Callable[[], None]) -> None:
         verdict = failed(arrived.command, "internal_error", self.clock.now())
         body = render(verdict, arrived.personal, {})
         reason = f"a bug: {type(error).__name__}"
-        self._dead_letter(arrived.record, "bug", reason, body, verdict.code, arrived.command.type)
+        answer = _Answer(body, verdict.code, arrived.command.type, committed)
+        self._dead_letter(arrived.record, "bug", reason, answer)
 
 
 def _result(record: Record, body: bytes) -> Outgoing:

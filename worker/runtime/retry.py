@@ -5,6 +5,7 @@ from worker.ports import Clock, Ids
 
 FIRST_SECONDS = 0.05
 MAX_SECONDS = 5.0
+RETRY_AFTER_MAX_SECONDS = 3600.0
 
 
 class Backoff:
@@ -21,7 +22,7 @@ class Backoff:
         """Half of the step fixed, half random; at least what the other side asked for."""
         step: float = min(self._max_seconds, self._first_seconds * 2.0 ** min(self.tries, 20))
         asked = error.retry_after_seconds if isinstance(error, Unavailable) else None
-        return max(step * (0.5 + self._ids.jitter() / 2), min(asked or 0.0, 60.0))
+        return max(step * (0.5 + self._ids.jitter() / 2), min(asked or 0.0, RETRY_AFTER_MAX_SECONDS))
 
     async def pause(self, error: BaseException | None = None) -> None:
         seconds = self.seconds(error)

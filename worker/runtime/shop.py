@@ -58,5 +58,5 @@ class Shop(Protocol):
     def bug(self, event: str, error: Exception, **where: object) -> None:
         """Something unclassified was raised."""
 
-    def bury(self, arrived: Arrived, error: Exception) -> None:
-        """Dead letter and verdict for a record that met a bug."""
+    def bury(self, arrived: Arrived, error: Exception, committed: Callable[[], None]) -> None:
+        """Dead letter and verdict for a record that met a bug; then calls `committed`."""
