@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
@@ -39,6 +40,7 @@ def to_milliseconds(value: datetime) -> datetime:
     return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 
+@lru_cache(maxsize=4096)
 def time_text(value: datetime) -> str:
     """`2026-01-31T12:00:00.000Z`, of a time in UTC."""
     return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

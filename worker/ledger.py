@@ -41,6 +41,7 @@ from worker.domain.evolve import evolve
 from worker.ports import Outgoing, Topic
 
 VERDICT_KEPT_MAX = 4 * 1024
+LARGE_PART_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +123,14 @@ def advance(
             aggregate=aggregate,
             audit_seq=sequence,
             previous_sha256=chain.record_sha256,
-            input=_input(draught.blobs, step.given),
+            input=step.given,
             personal=step.sealed,
             context=_recorded(step.context, settings_sha256),
             events=step.written.events,
             state_before_sha256=chain.state_sha256,
             state_after_sha256=digest(after),
         )
-        chain = _append(outbox, record, step.context)
+        chain = _append(outbox, draught.blobs, record, step.context)
         outbox += changes
         state = after
     kept_keys = {coordinates_key(e.at) for e in state.answered} | {coordinates_key(e.at) for e in state.failures}
@@ -164,20 +165,20 @@ def refusal_record(
     sealed: Sealed | None,
     settings_sha256: str,
     state: AnyState | None,
-) -> tuple[AuditRecord, Blobs]:
-    """A refusal or dry run: a record outside of the chain, beside its verdict; and blobs to put before."""
-    blobs = Blobs()
+) -> tuple[bytes, Blobs]:
+    """A refusal or dry run: a record outside of the chain, as published beside its verdict; and blobs to put before."""
     record = AuditRecord(
         kind="refused",
         aggregate=aggregate,
         audit_seq=0,
-        input=_input(blobs, given),
+        input=given,
         personal=sealed,
         context=_recorded(context, settings_sha256),
         verdict=verdict,
         state_before_sha256=digest(state) if state is not None else None,
     )
-    return record, blobs
+    blobs = Blobs()
+    return _published(blobs, record).encode(), blobs
 
 
 def outgoing(entry: OutboxEntry, aggregate: Aggregate) -> Outgoing:
@@ -196,22 +197,21 @@ def _adopt(
     settings_sha256: str,
 ) -> Chain:
     """A state that is not the chain's head (new, or changed behind our back) is recorded as found."""
-    body = state.model_dump_json().encode()
     record = AuditRecord(
         kind="adopted",
         aggregate=aggregate,
         audit_seq=chain.audit_seq + 1,
         previous_sha256=chain.record_sha256,
         context=_recorded(context, settings_sha256),
-        found=blobs.add(body) if len(body) > INLINE_BYTES_MAX else state,
+        found=state,
         state_before_sha256=chain.state_sha256,
         state_after_sha256=digest(state),
     )
-    return _append(outbox, record, context)
+    return _append(outbox, blobs, record, context)
 
 
-def _append(outbox: list[OutboxEntry], record: AuditRecord, context: Context) -> Chain:
-    body = record.model_dump_json(exclude_none=True)
+def _append(outbox: list[OutboxEntry], blobs: Blobs, record: AuditRecord, context: Context) -> Chain:
+    body = _published(blobs, record)
     sequence = record.audit_seq
     outbox.append(
         OutboxEntry(
@@ -242,12 +242,24 @@ def _by_reference(read: DocumentRead) -> DocumentRead:
     return read.model_copy(update={"content": None}) if read.key.startswith("blobs/") else read
 
 
-def _input(blobs: Blobs, given: Command | Observed) -> Command | Observed | Blob:
-    body = given.model_dump_json().encode()
-    return blobs.add(body) if len(body) > INLINE_BYTES_MAX else given
+def _published(blobs: Blobs, record: AuditRecord) -> str:
+    """The record's bytes; what makes it large, its input or the state that was found, by reference (must 8)."""
+    body = record.model_dump_json(exclude_none=True)
+    if len(body) <= INLINE_BYTES_MAX:
+        return body
+    large = {name: getattr(record, name) for name in ("input", "found")}
+    parts = {name: part.model_dump_json().encode() for name, part in large.items() if part is not None}
+    update = {name: blobs.add(part) for name, part in parts.items() if len(part) > LARGE_PART_BYTES}
+    return record.model_copy(update=update).model_dump_json(exclude_none=True)
+
+
+CHANGES = (StatusChanged, SessionStatusChanged, TurnReplaced, HarnessChanged)
+"""Events of which a status event may follow."""
 
 
 def _status_events(state: AnyState, step: Step, aggregate: Aggregate, sequence: int) -> list[OutboxEntry]:
+    if not any(isinstance(event, CHANGES) for event in step.written.events):
+        return []
     cause = step.given.id if isinstance(step.given, Command) else "observation"
     entries = []
     for event in step.written.events:

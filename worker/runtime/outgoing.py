@@ -6,7 +6,6 @@ reference (CloudEvents' `dataref`: the header names the key, the value holds has
 
 from datetime import datetime
 
-from schemas.audit import AuditRecord
 from schemas.base import INLINE_BYTES_MAX, Blob, Coordinates, event_id
 from schemas.cloudevents import headers
 from schemas.commands import Aggregate
@@ -25,11 +24,11 @@ def result(key: str, at: Coordinates, first: Coordinates, body: bytes | Blob, re
     return Outgoing(Topic.RESULTS, key.encode(), value, (*ce, *answers, *reference))
 
 
-def audit_refused(aggregate: Aggregate, record: AuditRecord, at: Coordinates, now: datetime) -> Outgoing:
+def audit_refused(aggregate: Aggregate, body: bytes, at: Coordinates, now: datetime) -> Outgoing:
     """The audit record of a refusal, outside of the chain."""
     name = f"{aggregate.key}/refused/{at.partition}/{at.offset}"
     ce = headers(id=name, type="audit.refused", time=now, subject=aggregate.key)
-    return Outgoing(Topic.AUDIT, aggregate.key.encode(), record.model_dump_json(exclude_none=True).encode(), ce)
+    return Outgoing(Topic.AUDIT, aggregate.key.encode(), body, ce)
 
 
 def dead_letter(record: Record, reason: str) -> tuple[Outgoing, Blobs]:

@@ -5,6 +5,7 @@ what has no committed verdict is fetched again, and resumes from its document, a
 """
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,8 @@ class Service:
     async def run(self) -> int:
         """-> 0 stopped when asked to, 1 a part has failed.  Raises Misconfigured, Unavailable at the start."""
         log.info("worker.started", pid=os.getpid(), **self._about)
+        gc.freeze()  # what is loaded stays; commands leave few cycles behind, so looking for them may wait
+        gc.set_threshold(50_000, 20, 50)
         stopping = asyncio.Event()
         with _signals(stopping):
             try:
