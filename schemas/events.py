@@ -97,7 +97,7 @@ class HarnessChanged(Model):
 
 
 class Superseded(Model):
-    """A workflow's outcome was reported too late."""
+    """An outcome of a workflow, or of the last turn, was reported too late: no change that a user can see."""
 
     kind: Literal["outcome_superseded"] = "outcome_superseded"
     outcome: ReportedOutcome

@@ -101,7 +101,7 @@ def _error(description: str, *, retry: bool = False) -> dict[str, Any]:
     if retry:
         response["headers"] = {
             "Retry-After": {
-                "description": "Whole seconds, or an HTTP date; the worker waits at most an hour, and at the latest to"
+                "description": "Whole seconds, or an HTTP date; the worker waits at most a minute, and at the latest to"
                 " the cancel's deadline. Left out: the worker's own backoff.",
                 "schema": {"type": "string"},
             }

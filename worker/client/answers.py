@@ -54,9 +54,12 @@ class Answers:
 
     def of(self, at: Coordinates) -> "asyncio.Future[Record]":
         """The result on this command record; ask while `publishing`, and `forget` in the end."""
-        future = self._waiting[at] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         if at in self._early:
             future.set_result(self._early[at])
+        elif self._reading is not None and self._reading.done():
+            self._reading.result()  # raises what it has ended with: nobody would ever answer
+        self._waiting[at] = future
         return future
 
     def forget(self, places: Sequence[Coordinates]) -> None:

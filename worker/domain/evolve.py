@@ -130,11 +130,11 @@ def _seen(state: WorkflowState, event: ResourceSeen) -> dict[str, Any]:
 def _session(state: SessionState, event: Event) -> dict[str, Any]:
     match event:
         case TurnReplaced():
-            hidden = {"reported_outcome": event.turn.reported_outcome, "gone": event.turn.gone}
-            seen = state.turn is None or state.turn.model_copy(update=hidden) != event.turn
-            return {"turn": event.turn, "version": state.version + seen}
+            return {"turn": event.turn, "version": state.version + 1}
         case SessionStatusChanged():
             return {"status": event.after, "version": state.version + 1}
+        case Superseded() if state.turn is not None:
+            return {"turn": state.turn.model_copy(update={"reported_outcome": event.outcome})}
         case ResourceSeen() if state.turn is not None:
             return {"turn": state.turn.model_copy(update={"gone": event.resource})}
         case _:

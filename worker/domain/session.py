@@ -3,7 +3,7 @@
 from schemas.audit import Context
 from schemas.commands import Command, SessionCancel, SessionResume, SessionUpdate, TurnUpdate
 from schemas.documents import OpenCommand, ReportedOutcome, SessionState, Turn, Unsettled
-from schemas.events import Opened, Owed, ResourceSeen, SessionStatusChanged, TurnReplaced
+from schemas.events import Opened, Owed, ResourceSeen, SessionStatusChanged, Superseded, TurnReplaced
 from schemas.observations import Finished, Forbidden, Observed, Pending, Stopped
 from schemas.receipts import Receipt, ResourceReceipt
 from schemas.status import TERMINAL, SessionStatus, Status
@@ -124,7 +124,7 @@ def _turn_report(draft: Sessions, command: Command, report: TurnUpdate, context:
             command, "illegal_transition", context.now, message=message, aggregate=_about(draft.state, before)
         )
     if cell == Cell.SUPERSEDED:
-        _note_outcome(draft, turn, report, context)
+        _note_outcome(draft, turn, report)
     elif draft.state.open and report.status == Status.CANCELLED:
         _settle(draft, _reported_stop(draft.state, turn, context), "cancelled", context)
     code = "superseded" if cell == Cell.SUPERSEDED else "unchanged" if cell == Cell.SAME else "updated"
@@ -132,10 +132,10 @@ def _turn_report(draft: Sessions, command: Command, report: TurnUpdate, context:
     return None
 
 
-def _note_outcome(draft: Sessions, turn: Turn, report: TurnUpdate, context: Context) -> None:
+def _note_outcome(draft: Sessions, turn: Turn, report: TurnUpdate) -> None:
     outcome = ReportedOutcome(status=report.status, error_message=report.error_message)
     if outcome != turn.reported_outcome:
-        draft.emit(TurnReplaced(turn=turn.model_copy(update={"reported_outcome": outcome}), at=context.now))
+        draft.emit(Superseded(outcome=outcome))
 
 
 def _reported_stop(state: SessionState, turn: Turn, context: Context) -> ResourceReceipt:

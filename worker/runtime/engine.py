@@ -82,9 +82,11 @@ class Engine:
 
     async def wait(self) -> None:
         """Until a part ends that must not; raises its error."""
-        done, _ = await asyncio.wait(self._parts, return_when=asyncio.FIRST_COMPLETED)
-        for part in done:
-            part.result()
+        parts = self._parts
+        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        for part in parts:
+            if part.done():
+                part.result()
 
     async def _reconcile(self) -> None:
         """In the owner of the first partition only; an outage is waited out until the next time."""

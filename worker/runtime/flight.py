@@ -53,7 +53,7 @@ class Flight:
         self._told = 0
         self._trails: dict[Key, Trail] = {}
         self._running: dict[Key, tuple[Effect, asyncio.Task[None]]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], None] = {}
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: datetime | None = None
         self._reported = False
@@ -86,8 +86,8 @@ class Flight:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         task.cancel()
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._ending[task] = None
+        task.add_done_callback(self._ending.pop)
 
     def _go(self) -> None:
         assert self._state is not None, "steered first"

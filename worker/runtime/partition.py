@@ -67,7 +67,7 @@ class Partition:
         self._command_bytes_max = command_bytes_max
         self._intake = Intake(ports.log, assignment, self.progress, self._decode)
         self._lanes: dict[str, Lane] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._marks = itertools.count(1)
         self._misrouted = False
 
@@ -175,12 +175,12 @@ class Partition:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         error = None if task.cancelled() else task.exception()
         if error is not None and not self.failure.done():
             self.failure.set_result(error)

@@ -5,7 +5,7 @@ from worker.ports import Clock, Ids
 
 FIRST_SECONDS = 0.05
 MAX_SECONDS = 5.0
-RETRY_AFTER_MAX_SECONDS = 3600.0
+RETRY_AFTER_MAX_SECONDS = 60.0
 
 
 class Backoff:
