@@ -28,6 +28,7 @@ TROUBLE = {
     "position.unreadable": "commit metadata cannot be read: everything from the position is decided again",
     "assignment.lost": "a commit failed or was fenced: the partition's memory is dropped and the position read again",
     "dependency.unavailable": "store, log, cluster, agent or executor is away: the work is kept and tried again",
+    "document.conflict": "a write lost, or does not know its outcome: the step is repeated on what is stored (debug)",
     "command.bug": "something unclassified was raised: the record is a dead letter; with the traceback",
     "effect.bug": "something unclassified was raised by an effect: it is tried again; with the traceback",
     "reconciler.resumed": "commands were published to resume what is unsettled",
