@@ -6,7 +6,7 @@ the chain (`audit_seq` 0, no `previous_sha256`), beside its verdict.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from schemas.base import Blob, Coordinates, Model, Sha256, Time
 from schemas.commands import Aggregate, Command
@@ -27,10 +27,15 @@ class DocumentRead(Model):
     """What was read, where it is no blob already."""
 
 
+Seconds = Annotated[int, Field(ge=0, le=86_400)]
+Deadline = Annotated[int, Field(ge=1, le=86_400)]
+LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?$")]
+
+
 class DecisionSettings(Model):
     """The settings that decisions look at; kept as a blob, named by hash."""
 
-    job_label: str = "verdict-worker/evaluation-id"
+    job_label: LabelName = "verdict-worker/evaluation-id"
     """Label that a reported Job must carry."""
     namespaces: tuple[str, ...] = ("local",)
     """Namespaces in which Jobs may be."""
@@ -38,23 +43,23 @@ class DecisionSettings(Model):
     """Agents by name."""
     zones: tuple[str, ...] = ()
     """Executor zones by name."""
-    grace_period_seconds_max: int = 3600
+    grace_period_seconds_max: Seconds = 3600
     """Bound of a command's grace period, in seconds."""
-    deadline_seconds_max: int = 86_400
+    deadline_seconds_max: Deadline = 86_400
     """Bound of a command's deadline, in seconds."""
-    deadline_seconds_evaluation: int = 120
+    deadline_seconds_evaluation: Deadline = 120
     """Default deadline of an evaluation's cancel, in seconds."""
-    deadline_seconds_agent: int = 60
+    deadline_seconds_agent: Deadline = 60
     """Default deadline of a creation's cancel, in seconds."""
-    deadline_seconds_turn: int = 50
+    deadline_seconds_turn: Deadline = 50
     """Default deadline of a turn's cancel, in seconds."""
-    deadline_seconds_min: int = 10
+    deadline_seconds_min: Seconds = 10
     """What a deadline leaves at least from the first decision, in seconds."""
-    memory_commands: int = 128
+    memory_commands: Annotated[int, Field(ge=1, le=10_000)] = 128
     """Answered commands remembered per aggregate."""
-    sweep_delay_seconds: int = 300
+    sweep_delay_seconds: Seconds = 300
     """How long after `forced` partial data is swept again, in seconds."""
-    org_harnesses_max: int = 4000
+    org_harnesses_max: Annotated[int, Field(ge=1, le=100_000)] = 4000
     """Harnesses that an org's directory may hold."""
 
 

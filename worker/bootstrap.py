@@ -1,7 +1,10 @@
-"""The one composition root: from settings to an engine over real ports."""
+"""The one composition root: from settings to an engine over real ports.
+
+The runtime is loaded where it is used: what works beside a worker needs the ports only.
+"""
 
 from importlib import metadata
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,11 +15,11 @@ from worker.adapters.sqlite import Database, SqliteLog, SqliteStore, SqliteStrea
 from worker.adapters.system import SystemClock, SystemIds
 from worker.errors import Misconfigured
 from worker.ports import Ports
-from worker.runtime.engine import Engine, EngineSettings
-from worker.runtime.probes import Probes
-from worker.runtime.service import Service
 from worker.settings import Settings
-from worker.telemetry import logs, metrics
+
+if TYPE_CHECKING:
+    from worker.runtime.engine import Engine
+    from worker.runtime.service import Service
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,8 +48,10 @@ def ports(settings: Settings) -> Ports:
     )
 
 
-def engine(settings: Settings) -> Engine:
+def engine(settings: Settings) -> "Engine":
     """Raises Misconfigured."""
+    from worker.runtime.engine import Engine, EngineSettings
+
     chosen = EngineSettings(
         decisions=settings.for_decisions(),
         build=build(),
@@ -57,8 +62,12 @@ def engine(settings: Settings) -> Engine:
     return Engine(ports(settings), chosen)
 
 
-def service(settings: Settings) -> Service:
+def service(settings: Settings) -> "Service":
     """The process that `worker run` is.  Raises Misconfigured."""
+    from worker.runtime.probes import Probes
+    from worker.runtime.service import Service
+    from worker.telemetry import logs, metrics
+
     logs.configure(settings.log_format, settings.log_level)
     metrics.BUILD.labels(build()).set(1)
     whole = engine(settings)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from schemas.audit import Sealed
@@ -19,7 +20,10 @@ def personal_key(subject_sha256: str) -> str:
 
 
 class Sealer:
-    """Seals with the subject's key, made once (create if absent) and cached."""
+    """Seals with the subject's key, made once (create if absent) and cached.
+
+    A worker that has a key in its cache when the key is erased goes on sealing with it: what it seals is erased, too.
+    """
 
     def __init__(self, store: DocumentStore, ids: Ids) -> None:
         self._store, self._ids = store, ids
@@ -38,13 +42,15 @@ class Sealer:
         )
 
     async def unseal(self, sealed: Sealed) -> Personal | None:
-        """None where the person was erased."""
+        """None where the person was erased (a key made since then does not open what was sealed before)."""
         stored = await self._store.load(personal_key(sealed.subject_sha256))
         if stored is None:
             return None
-        plain = AESGCM(stored.body).decrypt(
-            base64.b64decode(sealed.nonce), base64.b64decode(sealed.ciphertext), sealed.subject_sha256.encode()
-        )
+        nonce, ciphertext = base64.b64decode(sealed.nonce), base64.b64decode(sealed.ciphertext)
+        try:
+            plain = AESGCM(stored.body).decrypt(nonce, ciphertext, sealed.subject_sha256.encode())
+        except InvalidTag:
+            return None
         return Personal.model_validate_json(plain)
 
     async def _key(self, subject: str) -> AESGCM:

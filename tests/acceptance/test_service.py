@@ -64,7 +64,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 def worker(folder: Path, *arguments: str) -> str:
     environment = os.environ | {"WORKER_DATA_DIR": str(folder)}
-    done = subprocess.run([WORKER, *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [WORKER, *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
     return done.stdout.strip()
 
 
@@ -83,7 +85,7 @@ STUBBORN = "bash -c 'trap \"\" TERM; while :; do sleep 0.05; done'"
 def test_a_drain_leaves_a_running_teardown_to_the_next_worker(tmp_path: Path) -> None:
     with running(tmp_path) as first:
         name = worker(tmp_path, "create", "evaluation", "--run", STUBBORN)
-        worker(tmp_path, "send", "evaluation.cancel", name, "--data", '{"grace_period_seconds": 2}')
+        worker(tmp_path, "send", "evaluation.cancel", name, "--data", '{"grace_period_seconds": 6}')
         worker(tmp_path, "send", "workflow.update", name, "--data", '{"phase": "x"}', "--wait", "10")
         assert first.end() == 0
         assert first.events()[-2:] == ["worker.draining", "worker.stopped"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from typing import Any
 
 from schemas.audit import AuditRecord, Context, DecisionSettings, DocumentRead
@@ -12,7 +13,7 @@ from schemas.harness import Harness, HarnessEntry
 from tests.contract.stack import ACTOR, JOB, Stack, evaluation_id
 from tests.unit.given import HARNESS, NOW
 from worker.domain.decide import decide
-from worker.domain.decision import Refused, Written
+from worker.domain.decision import Decision, Refused, Written
 from worker.domain.evolve import evolve
 from worker.ports import Topic
 from worker.sealing import Sealer, personal_key
@@ -55,37 +56,36 @@ async def context_of(stack: Stack, record: AuditRecord) -> Context:
 
 async def verify(stack: Stack) -> dict[str, int]:
     """Decide every record again, on the states that its chain folds to; -> how many of each kind."""
+    found = await records(stack)
     states: dict[str, State] = {}
     known: dict[str | None, State | None] = {None: None}
-    kinds = {"adopted": 0, "decided": 0, "refused": 0}
-    for record in await records(stack):
-        kinds[record.kind] += 1
-        key, given = record.aggregate.key, record.input
+    for record in found:
+        if record.kind == "refused":
+            continue
+        key = record.aggregate.key
         if record.kind == "adopted":
-            assert record.found is not None
-            assert not isinstance(record.found, Blob)
+            assert not isinstance(record.found, Blob | None)
             states[key] = record.found
-        elif record.kind == "decided":
-            assert given is not None
-            assert not isinstance(given, Blob)
-            state = states[key]
-            assert digest(state) == record.state_before_sha256
-            decision = decide(state, given, await context_of(stack, record))
+        else:
+            assert digest(states[key]) == record.state_before_sha256
+            decision = await decide_again(stack, record, states[key])
             assert isinstance(decision, Written)
             assert decision.events == record.events
             for event in record.events:
-                state = evolve(state, event)
-            states[key] = state
-        else:
-            assert given is not None
-            assert not isinstance(given, Blob)
-            decision = decide(known[record.state_before_sha256], given, await context_of(stack, record))
+                states[key] = evolve(states[key], event)
+        assert digest(states[key]) == record.state_after_sha256
+        known[record.state_after_sha256] = states[key]
+    for record in found:
+        if record.kind == "refused":
+            decision = await decide_again(stack, record, known[record.state_before_sha256])
             assert isinstance(decision, Refused)
             assert decision.verdict == record.verdict
-        if record.kind != "refused":
-            assert digest(states[key]) == record.state_after_sha256
-            known[record.state_after_sha256] = states[key]
-    return kinds
+    return dict(Counter(record.kind for record in found))
+
+
+async def decide_again(stack: Stack, record: AuditRecord, state: State | None) -> Decision:
+    assert not isinstance(record.input, Blob | None)
+    return decide(state, record.input, await context_of(stack, record))
 
 
 async def put_creation(stack: Stack) -> None:

@@ -217,6 +217,7 @@ async def test_a_foreign_record_among_the_results_is_named_and_hinders_nobody_wh
     class Foreign(Hurried):
         async def publish(self, outgoing: Sequence[Outgoing]) -> Sequence[tuple[int, int]]:
             await SqliteStream.publish(self, [Outgoing(Topic.RESULTS, b"x", b"what?")])
+            await asyncio.sleep(0.1)  # it is read first
             return await super().publish(outgoing)
 
     async with Client(Foreign(stack.database), stack.store) as client:

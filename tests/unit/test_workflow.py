@@ -366,7 +366,6 @@ class TestResume:
         decision = decide(state, observed, context(401))
         assert (code(decision), after(decision).unsettled) == ("resumed", ())
 
-
     def test_a_late_job_that_stops_in_time_does_not_take_the_sweep_away(self) -> None:
         state = after(decide(cancelling(), stopped(seen("job", "uid-1", "forced")), context(5)))
         late = command("workflow.update", "u1", offset=3, job={**REPORTED_JOB, "name": "job-2", "uid": "uid-2"})

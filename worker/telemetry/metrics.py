@@ -5,7 +5,7 @@ Label values are bounded: a type is one of the contract's, a code one of the tab
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library types it so
 REGISTRY = CollectorRegistry()
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
