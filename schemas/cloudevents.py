@@ -13,6 +13,7 @@ from schemas.base import CommandId, Time, time_text
 
 SPEC_VERSION = "1.0"
 SCHEMA_MAJOR = 1
+TYPE_CHARACTERS_MAX = 200
 SOURCE = "verdict-worker"
 _ID: TypeAdapter[str] = TypeAdapter(CommandId)
 _TIME: TypeAdapter[datetime] = TypeAdapter(Time)
@@ -56,6 +57,8 @@ def read(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Envelope:
     for name in REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name]:
             raise Unreadable(f"ce_{name}: missing", command_id, kind)
+    if len(fields["type"]) > TYPE_CHARACTERS_MAX:
+        raise Unreadable(f"ce_type: at most {TYPE_CHARACTERS_MAX} characters", command_id, None)
     if fields["specversion"] != SPEC_VERSION:
         raise Unreadable(f"ce_specversion: must be {SPEC_VERSION}", command_id, kind)
     if command_id is None:
@@ -97,10 +100,11 @@ def _structured_data(event: dict[str, Any]) -> Any:
 
 def _identity(fields: dict[str, Any]) -> tuple[str | None, str | None]:
     kind = fields.get("type")
+    kind = kind if isinstance(kind, str) and len(kind) <= TYPE_CHARACTERS_MAX else None
     try:
-        return _ID.validate_python(fields.get("id")), kind if isinstance(kind, str) else None
+        return _ID.validate_python(fields.get("id")), kind
     except ValidationError:
-        return None, kind if isinstance(kind, str) else None
+        return None, kind
 
 
 def _major(dataschema: Any) -> int | None:

@@ -125,6 +125,8 @@ class Job(Model):
     """The identity."""
     owner: str | None = None
     """The object above it, if one would create it again."""
+    recorded_at: Time | None = None
+    """When it became known, where that was later than the document."""
     gone: ResourceReceipt | None = None
     """The evidence, once it was seen gone."""
 

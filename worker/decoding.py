@@ -16,6 +16,7 @@ from schemas.verdicts import FieldError, Verdict, VerdictCommand
 from worker.ports import Record
 
 FUTURE_MAX = timedelta(minutes=5)
+ERRORS_MAX, LOC_PARTS_MAX, NAME_CHARACTERS_MAX = 20, 20, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,16 @@ def failed(command: Command, code: str, now: datetime) -> Verdict:
 
 
 def _errors(error: ValidationError) -> tuple[FieldError, ...]:
-    """Field and rule, never the value that was given."""
+    """Field and rule, never the value that was given; names of a producer's own are cut."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return tuple(FieldError(loc=tuple(e["loc"]), msg=e["msg"], type=e["type"]) for e in found[:20])
+    return tuple(
+        FieldError(loc=tuple(_cut(part) for part in e["loc"][:LOC_PARTS_MAX]), msg=e["msg"][:500], type=e["type"])
+        for e in found[:ERRORS_MAX]
+    )
+
+
+def _cut(part: str | int) -> str | int:
+    return part[:NAME_CHARACTERS_MAX] if isinstance(part, str) else part
 
 
 def _path(error: FieldError) -> str:

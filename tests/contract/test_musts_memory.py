@@ -89,6 +89,9 @@ async def test_a_failure_that_is_written_is_answered_with_the_same_bytes_after_a
     await stack.engine.start()
     await stack.results(2)
     assert await verdicts_of(stack, "c1") == [kept.encode()]
+    records = [json.loads(record.value or b"") for record in await stack.all(Topic.AUDIT)]
+    opened = {r["audit_seq"] for r in records for e in r.get("events", ()) if e.get("command", {}).get("id") == "c1"}
+    assert len(opened) == 1
     await stack.engine.stop()
 
 

@@ -1,6 +1,7 @@
 """What is published, with what, and when: outboxes, verdicts, dead letters, blobs, order (musts 4 to 8)."""
 
 import asyncio
+import hashlib
 import json
 from typing import Any
 
@@ -119,15 +120,16 @@ async def test_a_write_waits_until_an_earlier_verdict_on_a_bug_is_committed(stac
     await stack.engine.start()
     await stack.send("workflow.update", "u0", phase="warm")
     await stack.results(1)
-    commit = Gate()
-    stack.hooks.before["commit"] = commit
+    labels = {"verdict-worker/evaluation-id": evaluation_id(), "other": "x" * INLINE_BYTES_MAX}
+    large = message("workflow.update", "b1", job={**JOB, "labels": labels})
+    letter = Gate(f"blobs/{hashlib.sha256(large.value).hexdigest()}")
+    stack.hooks.before["put"] = letter
     stack.hooks.before["replace"] = Once(ZeroDivisionError("a bug"), times=3)
-    await stack.send("workflow.update", "b1", phase="never")
-    await stack.send("workflow.update", "u2", phase="after")
-    await commit.reached.wait()
-    await asyncio.sleep(0.6)
+    await stack.stream.publish([large, message("workflow.update", "u2", phase="after")])
+    await letter.reached.wait()
+    await asyncio.sleep(0.3)
     assert (await stack.workflow()).phase == "warm"
-    commit.opened.set()
+    letter.opened.set()
     verdicts = {v["command"]["id"]: v["code"] for v in await stack.results(3)}
     assert verdicts == {"u0": "updated", "b1": "internal_error", "u2": "updated"}
 

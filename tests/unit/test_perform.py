@@ -65,7 +65,8 @@ class World:
 
     def stop_job(self, job: JobIdentity, deadline_seconds: float = 120, grace_seconds: int = 30) -> StopJob:
         recorded = Job(namespace=job.namespace, name=job.name, uid=job.uid)
-        return StopJob(recorded, "graceful", grace_seconds, self.clock.now() + timedelta(seconds=deadline_seconds))
+        now = self.clock.now()
+        return StopJob(recorded, "graceful", grace_seconds, now, now + timedelta(seconds=deadline_seconds))
 
 
 @pytest.fixture
@@ -102,6 +103,16 @@ async def test_a_short_deadline_leaves_time_for_the_kill_that_proves_before_the_
     seen = await world.perform(world.stop_job(job, deadline_seconds=10, grace_seconds=600))
     assert isinstance(seen, Stopped)
     assert (seen.resource.evidence, [e.grace_period_seconds for e in seen.resource.escalations]) == ("stopped", [1])
+
+
+async def test_the_grace_is_not_given_again_by_the_next_worker(world: World) -> None:
+    job = world.jobs.add(EVALUATION, stop_seconds=math.inf, grace_seconds=600)
+    effect = world.stop_job(job)
+    world.clock.seconds = 29
+    seen = await world.perform(effect)
+    assert isinstance(seen, Stopped)
+    assert len(seen.resource.escalations) == 1
+    assert world.clock.seconds < 35
 
 
 async def test_a_job_of_that_name_with_another_uid_is_left_alone(world: World) -> None:

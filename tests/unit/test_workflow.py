@@ -272,7 +272,8 @@ class TestReports:
     def test_a_job_is_recorded_whatever_the_status_says(self) -> None:
         given = command("workflow.update", status="starting", job=REPORTED_JOB)
         decision = decide(evaluation("running"), given, context())
-        assert (code(decision), after(decision).jobs) == ("updated", (JOB,))
+        recorded = JOB.model_copy(update={"recorded_at": NOW})
+        assert (code(decision), after(decision).jobs) == ("updated", (recorded,))
 
     def test_a_job_reported_while_cancelling_joins_the_teardown(self) -> None:
         state = after(decide(evaluation("running"), command("evaluation.cancel"), context()))
@@ -365,6 +366,12 @@ class TestResume:
         observed = Observed(at=NOW, items=(JobsFound(), PartialRemoved(objects=1)))
         decision = decide(state, observed, context(401))
         assert (code(decision), after(decision).unsettled) == ("resumed", ())
+
+    def test_the_grace_of_a_job_runs_from_the_first_decision_and_of_a_late_one_from_its_report(self) -> None:
+        late = command("workflow.update", "u1", offset=3, job={**REPORTED_JOB, "name": "job-2", "uid": "uid-2"})
+        state = after(decide(cancelling(), late, context(6)))
+        asked = {effect.job.uid: effect.asked_at for effect in effects(state) if isinstance(effect, StopJob)}
+        assert asked == {"uid-1": NOW, "uid-2": NOW + timedelta(seconds=6)}
 
     def test_a_late_job_that_stops_in_time_does_not_take_the_sweep_away(self) -> None:
         state = after(decide(cancelling(), stopped(seen("job", "uid-1", "forced")), context(5)))

@@ -25,11 +25,15 @@ class FindJobs:
 
 @dataclass(frozen=True, slots=True)
 class StopJob:
-    """Delete a Job and see its pods gone; escalate after the grace, force shortly before the deadline."""
+    """Delete a Job and see its pods gone; escalate after the grace, force shortly before the deadline.
+
+    The grace runs from `asked_at`, which the document holds: a worker that dies does not give it again.
+    """
 
     job: Job
     mode: Literal["graceful", "force"]
     grace_period_seconds: int
+    asked_at: datetime
     deadline_at: datetime
 
 
@@ -95,6 +99,7 @@ def effects(state: AnyState, seen: Sequence[Observation] = ()) -> tuple[Effect, 
 
 
 def _workflow_effects(state: WorkflowState, seen: Sequence[Observation]) -> tuple[Effect, ...]:
+    begun_at = min(command.decided_at for command in state.open)
     deadline_at = max(command.deadline_at for command in state.open)
     stopped = {(item.resource.kind, item.resource.identity) for item in seen if isinstance(item, Stopped)}
     mode = state.teardown.mode if state.teardown else "graceful"
@@ -102,7 +107,8 @@ def _workflow_effects(state: WorkflowState, seen: Sequence[Observation]) -> tupl
     stops: list[Effect] = []
     for target in targets(state):
         if isinstance(target, Job) and ("job", target.uid) not in stopped:
-            stops.append(StopJob(target, mode, grace, deadline_at))
+            asked_at = max(begun_at, target.recorded_at or begun_at)
+            stops.append(StopJob(target, mode, grace, asked_at, deadline_at))
         elif isinstance(target, Task) and ("task", target.task_id) not in stopped:
             stops.append(StopTask(target, deadline_at))
     if stops:

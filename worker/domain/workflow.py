@@ -159,7 +159,7 @@ def _report(draft: Draft[WorkflowState], command: Command, report: WorkflowUpdat
     if report.task and draft.state.purpose == "evaluation":
         error = FieldError(loc=("task",), msg="an evaluation has Jobs, not tasks", type="not_applicable")
         return refuse(command, "invalid_command", context.now, errors=(error,))
-    recorded = _record(draft, report)
+    recorded = _record(draft, report, context)
     if recorded and draft.state.status in (Status.CANCELLING, Status.CANCELLED):
         _note_outcome(draft, report)
         cleanup = draft.state.purpose == "evaluation"
@@ -191,12 +191,18 @@ def _unattributable(state: WorkflowState, command: Command, job: ReportedJob, co
     return refuse(command, "job_not_attributable", context.now, message=message, errors=(error,), fences=True)
 
 
-def _record(draft: Draft[WorkflowState], report: WorkflowUpdate) -> bool:
+def job_recorded(job: ReportedJob, context: Context) -> JobRecorded:
+    """A Job becomes known now."""
+    known = Job(namespace=job.namespace, name=job.name, uid=job.uid, owner=job.owner, recorded_at=context.now)
+    return JobRecorded(job=known)
+
+
+def _record(draft: Draft[WorkflowState], report: WorkflowUpdate, context: Context) -> bool:
     """Record a Job or task that was not known; -> whether there was one."""
     recorded = False
     job, task = report.job, report.task
     if job and all(known.uid != job.uid for known in draft.state.jobs):
-        draft.emit(JobRecorded(job=Job(namespace=job.namespace, name=job.name, uid=job.uid, owner=job.owner)))
+        draft.emit(job_recorded(job, context))
         recorded = True
     if task and all(known.task_id != task.task_id for known in draft.state.tasks):
         draft.emit(TaskRecorded(task=Task(agent=task.agent, task_id=task.task_id, session_id=task.session_id)))

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from schemas.audit import Context
 from schemas.documents import Job, OpenCommand, Task, Unsettled, WorkflowState
-from schemas.events import Cleaned, JobRecorded, Owed, ResourceSeen
+from schemas.events import Cleaned, Owed, ResourceSeen
 from schemas.observations import (
     Finished,
     Forbidden,
@@ -21,7 +21,7 @@ from worker.domain.decision import Decision, Draft, Nothing, verdict_on
 from worker.domain.effects import gone, targets, wants_cleanup
 from worker.domain.evolve import evolve
 from worker.domain.lifecycle import PROVED, Trigger
-from worker.domain.workflow import about, move
+from worker.domain.workflow import about, job_recorded, move
 
 
 def observe(state: WorkflowState, observed: Observed, context: Context) -> Decision:
@@ -32,7 +32,7 @@ def observe(state: WorkflowState, observed: Observed, context: Context) -> Decis
     for item in observed.items:
         match item:
             case JobsFound():
-                _found(draft, item)
+                _found(draft, item, context)
             case Stopped() | Finished() | Pending() | Forbidden():
                 _seen(draft, item.resource)
             case PartialRemoved():
@@ -48,7 +48,8 @@ def observe(state: WorkflowState, observed: Observed, context: Context) -> Decis
         _fail(draft, draft.state.open, code, forbidden.message, context)
     else:
         late = tuple(command for command in draft.state.open if command.deadline_at <= observed.at)
-        _fail(draft, late, "unconfirmed", None, context)
+        ended = "all that is known was seen gone; looking for more, or the clean-up, did not end in time"
+        _fail(draft, late, "unconfirmed", None if targets(draft.state) else ended, context)
     if draft.events:
         forget(draft, context)
     return draft.decision()
@@ -74,10 +75,10 @@ def _task_receipt(task: Task) -> ResourceReceipt:
     return task.gone or ResourceReceipt(kind="task", name=task.agent, identity=task.task_id, evidence="unconfirmed")
 
 
-def _found(draft: Draft[WorkflowState], found: JobsFound) -> None:
+def _found(draft: Draft[WorkflowState], found: JobsFound, context: Context) -> None:
     for job in found.jobs:
         if all(known.uid != job.uid for known in draft.state.jobs):
-            draft.emit(JobRecorded(job=Job(namespace=job.namespace, name=job.name, uid=job.uid, owner=job.owner)))
+            draft.emit(job_recorded(job, context))
 
 
 def _seen(draft: Draft[WorkflowState], resource: ResourceReceipt) -> None:

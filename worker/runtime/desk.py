@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from schemas.audit import Context
-from schemas.base import Blob, Coordinates
+from schemas.base import INLINE_BYTES_MAX, Blob, Coordinates
 from schemas.commands import Aggregate, SessionResume, WorkflowResume
 from schemas.documents import Answered, Document, Failure
 from worker.domain.decision import AnyState, Refused
@@ -171,9 +171,10 @@ class LaneDesk:
         sealed = await self._shop.sealer.seal(arrived.personal)
         settings = self._shop.handler.settings_blob.sha256
         record, blobs = refusal_record(self.aggregate, command, context, refused.verdict, sealed, settings, state)
+        rendered = render(refused.verdict, arrived.personal, {})
+        body = rendered if len(rendered) <= INLINE_BYTES_MAX else blobs.add(rendered)
         for key, blob in blobs.items():
             await self._shop.store.put(key, blob)
-        body = render(refused.verdict, arrived.personal, {})
         published = (
             result(self.aggregate.key, arrived.at, arrived.at, body, command.received_at),
             audit_refused(self.aggregate, record, arrived.at, context.now),

@@ -164,7 +164,7 @@ class Performer:
             trail.accepted_at = trail.accepted_at or self._clock.now()
         view: JobView | None = None
         while True:
-            seconds = min(OBSERVE_SECONDS, self._until_next_step(effect, trail))
+            seconds = min(OBSERVE_SECONDS, self._until_next_step(effect))
             look = partial(self._jobs.observe, job, since=view, timeout_seconds=seconds)
             view = await self._patiently(look)
             trail.pods |= dict.fromkeys(pod.uid for pod in view.pods)
@@ -174,23 +174,22 @@ class Performer:
                 return Stopped(resource=trail.receipt("forced" if trail.forced else "stopped", self._clock.now()))
             await self._escalate(effect, job, view, trail)
 
-    def _steps(self, effect: StopJob, trail: Trail) -> tuple[datetime, datetime]:
-        """When pods are killed, and when they are removed without proof."""
-        asked_at = trail.asked_at or self._clock.now()
+    def _steps(self, effect: StopJob) -> tuple[datetime, datetime]:
+        """When pods are killed, and when they are removed without proof: a little before the deadline, each."""
         grace = 0 if effect.mode == "force" else effect.grace_period_seconds
-        margin = min(10.0, max(0.0, (effect.deadline_at - asked_at).total_seconds()) / 5)
+        margin = min(10.0, max(0.0, (effect.deadline_at - effect.asked_at).total_seconds()) / 5)
         force_at = effect.deadline_at - timedelta(seconds=margin)
-        kill_at = min(asked_at + timedelta(seconds=grace), force_at - timedelta(seconds=margin))
+        kill_at = min(effect.asked_at + timedelta(seconds=grace), force_at - timedelta(seconds=margin))
         return kill_at, force_at
 
-    def _until_next_step(self, effect: StopJob, trail: Trail) -> float:
+    def _until_next_step(self, effect: StopJob) -> float:
         now = self._clock.now()
-        left = [(at - now).total_seconds() for at in self._steps(effect, trail) if at > now]
+        left = [(at - now).total_seconds() for at in self._steps(effect) if at > now]
         return max(0.05, min(left, default=OBSERVE_SECONDS))
 
     async def _escalate(self, effect: StopJob, job: JobIdentity, view: JobView, trail: Trail) -> None:
         now = self._clock.now()
-        kill_at, force_at = self._steps(effect, trail)
+        kill_at, force_at = self._steps(effect)
         if now < kill_at:
             return
         grace: Literal[0, 1] = 0 if now >= force_at else 1
