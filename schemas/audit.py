@@ -123,12 +123,12 @@ class AuditRecord(Model):
     """The command's personal fields, encrypted."""
     context: RecordedContext
     """What else the decision looked at."""
-    events: tuple[Event, ...] = ()
-    """What it did."""
+    events: tuple[Event, ...] | Blob = ()
+    """What it did; by reference where the record would be over 64 KiB."""
     verdict: Verdict | None = None
     """Of a refusal: the verdict, without personal fields."""
     found: State | Blob | None = None
-    """Of an adoption: the state that was found."""
+    """Of an adoption: the state that was found; and of a refusal on a state that no record holds yet."""
     state_before_sha256: Sha256 | None = None
     """Digest of the state before; absent where there was no document."""
     state_after_sha256: Sha256 | None = None

@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pydantic_core import to_json
+
 from schemas.audit import AuditRecord, Context, DecisionSettings, DocumentRead, RecordedContext, Sealed
 from schemas.base import INLINE_BYTES_MAX, Blob
 from schemas.cloudevents import headers
@@ -165,6 +167,8 @@ def refusal_record(
     sealed: Sealed | None,
     settings_sha256: str,
     state: AnyState | None,
+    *,
+    adopt: bool,
 ) -> tuple[bytes, Blobs]:
     """A refusal or dry run: a record outside of the chain, as published beside its verdict; and blobs to put before."""
     record = AuditRecord(
@@ -175,6 +179,7 @@ def refusal_record(
         personal=sealed,
         context=_recorded(context, settings_sha256),
         verdict=verdict,
+        found=state if adopt else None,
         state_before_sha256=digest(state) if state is not None else None,
     )
     blobs = Blobs()
@@ -243,12 +248,11 @@ def _by_reference(read: DocumentRead) -> DocumentRead:
 
 
 def _published(blobs: Blobs, record: AuditRecord) -> str:
-    """The record's bytes; what makes it large, its input or the state that was found, by reference (must 8)."""
+    """The record's bytes; what makes it large (input, events, the state that was found) by reference (must 8)."""
     body = record.model_dump_json(exclude_none=True)
     if len(body) <= INLINE_BYTES_MAX:
         return body
-    large = {name: getattr(record, name) for name in ("input", "found")}
-    parts = {name: part.model_dump_json().encode() for name, part in large.items() if part is not None}
+    parts = {name: to_json(getattr(record, name)) for name in ("input", "events", "found")}
     update = {name: blobs.add(part) for name, part in parts.items() if len(part) > LARGE_PART_BYTES}
     return record.model_copy(update=update).model_dump_json(exclude_none=True)
 

@@ -427,6 +427,40 @@ async def test_a_refused_command_of_many_bytes_is_in_the_audit_log_by_reference(
     assert len(record.value or b"") < 64 * 1024
 
 
+async def test_a_decision_with_many_events_is_in_the_audit_log_by_reference(stack: Stack) -> None:
+    jobs = [{**JOB, "name": f"job-{i}-{'x' * 200}", "uid": f"uid-{i}"} for i in range(300)]
+    await stack.create(jobs=jobs)
+    await stack.engine.start()
+    await stack.send("evaluation.cancel", "c1")
+    [verdict] = await stack.results(1, seconds=10)
+    assert verdict["bytes"] > 64 * 1024
+    records = await stack.all(Topic.AUDIT)
+    assert max(len(record.value or b"") for record in records) <= 64 * 1024
+    last = json.loads(records[-1].value or b"")
+    stored = await stack.store.load(f"blobs/{last['events']['sha256']}")
+    assert stored is not None
+    assert len(json.loads(stored.body)) > 300
+    await chain_is_whole(stack)
+
+
+async def test_a_refusal_on_a_state_that_no_record_holds_yet_records_it(stack: Stack) -> None:
+    await stack.create()
+    await stack.engine.start()
+    await stack.send("workflow.update", "r1", expected_version=7, phase="never")
+    await stack.results(1)
+    await stack.send("workflow.update", "u1", phase="x")
+    await stack.results(2)
+    await stack.send("workflow.update", "r2", expected_version=7, phase="never")
+    await stack.results(3)
+    bodies = [json.loads(record.value or b"") for record in await stack.all(Topic.AUDIT)]
+    assert [(body["kind"], "found" in body) for body in bodies] == [
+        ("refused", True),
+        ("adopted", True),
+        ("decided", False),
+        ("refused", False),
+    ]
+
+
 async def test_a_conflict_for_ones_own_success_is_no_verdict(stack: Stack) -> None:
     await stack.create()
     stack.hooks.after["replace"] = Once(Conflict("412 for one's own write"))

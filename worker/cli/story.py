@@ -35,6 +35,7 @@ from worker.sealing import Sealer
 
 ERASED = "erased"
 _INPUT: TypeAdapter[Command | Observed] = TypeAdapter(Command | Observed)
+_EVENTS: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Event, ...])
 
 
 class Asked(Model):
@@ -82,13 +83,16 @@ async def _chapter(client: Client, sealer: Sealer, record: AuditRecord) -> Chapt
     given = record.input
     if isinstance(given, Blob):
         given = _INPUT.validate_json(await client.payload(given))
-    verdicts = [event.verdict for event in record.events if isinstance(event, Remembered | Failed)]
+    events = record.events
+    if isinstance(events, Blob):
+        events = _EVENTS.validate_json(await client.payload(events))
+    verdicts = [event.verdict for event in events if isinstance(event, Remembered | Failed)]
     return Chapter(
         at=record.context.now,
         audit_seq=record.audit_seq,
         what="adopted" if given is None else given.kind,
         command=await _asked(sealer, given, record) if isinstance(given, Command) else None,
-        changes=tuple(change for event in record.events if (change := _change(event))),
+        changes=tuple(change for event in events if (change := _change(event))),
         verdicts=tuple(verdicts) if record.verdict is None else (record.verdict,),
     )
 

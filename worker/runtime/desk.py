@@ -170,7 +170,9 @@ class LaneDesk:
         command, state = arrived.command, loaded.document.state if loaded.document else None
         sealed = await self._shop.sealer.seal(arrived.personal)
         settings = self._shop.handler.settings_blob.sha256
-        record, blobs = refusal_record(self.aggregate, command, context, refused.verdict, sealed, settings, state)
+        record, blobs = refusal_record(
+            self.aggregate, command, context, refused.verdict, sealed, settings, state, adopt=loaded.adopts
+        )
         rendered = render(refused.verdict, arrived.personal, {})
         body = rendered if len(rendered) <= INLINE_BYTES_MAX else blobs.add(rendered)
         for key, blob in blobs.items():
