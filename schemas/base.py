@@ -36,7 +36,10 @@ def _time_text(value: Any) -> Any:
 
 def to_milliseconds(value: datetime) -> datetime:
     """UTC, cut to whole milliseconds, so that text and value agree."""
-    value = value.astimezone(UTC)
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must be a time between the years 1 and 9999 in UTC") from error
     return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 

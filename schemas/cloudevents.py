@@ -1,13 +1,12 @@
 """CloudEvents 1.0 on Kafka: binary mode in headers (`ce_*`), structured mode in the value; and our events out."""
 
 import base64
-import binascii
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from schemas.base import CommandId, Time, time_text
 
@@ -78,13 +77,9 @@ def read(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Envelope:
 
 def _json(value: bytes | None) -> Any:
     """The value as JSON; an Unreadable (returned) where it is none, so that the id can still be looked for."""
-
-    def refuse(text: str) -> None:
-        raise ValueError(f"{text} is not JSON")
-
     try:
-        return json.loads(value or b"", parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        return from_json(value or b"", allow_inf_nan=False)
+    except ValueError as error:
         return Unreadable(f"data: must be JSON ({error})"[:300])
 
 
@@ -94,8 +89,14 @@ def _structured_data(event: dict[str, Any]) -> Any:
         return event.get("data")
     try:
         return _json(base64.b64decode(event["data_base64"], validate=True))
-    except binascii.Error:
+    except ValueError:
         return Unreadable("data_base64: must be base64")
+
+
+def identity(headers: Iterable[tuple[str, bytes]]) -> tuple[str | None, str | None]:
+    """-> (id, type) as far as the headers tell; the value is not looked at."""
+    fields = {name.lower()[3:]: raw.decode("utf-8", "replace") for name, raw in headers if name[:3].lower() == "ce_"}
+    return _identity(fields)
 
 
 def _identity(fields: dict[str, Any]) -> tuple[str | None, str | None]:

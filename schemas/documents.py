@@ -75,6 +75,15 @@ class Failure(Model):
     """SHA-256 of the verdict without its personal fields."""
 
 
+class Unconfirmed(Model):
+    """A command that was answered 5xx while its teardown goes on: asked again under its own id, it resumes that."""
+
+    id: CommandId
+    """The command."""
+    fingerprint: Sha256
+    """Its fingerprint."""
+
+
 class Teardown(Model):
     """How the running teardown goes about it: the strongest of what was asked."""
 
@@ -84,6 +93,8 @@ class Teardown(Model):
     """The shorter of the graces, in seconds."""
     cleanup: bool
     """Whether anybody asked for it."""
+    begun_at: Time
+    """When the first of its commands was decided: the grace runs from then."""
 
 
 class Unsettled(Model):
@@ -108,6 +119,8 @@ class StateBase(Model):
     """The last commands with a 2xx verdict, oldest first; 128 are kept."""
     failures: tuple[Failure, ...] = ()
     """Refusals and failures decided with a write, until their commit is known."""
+    unconfirmed: tuple[Unconfirmed, ...] = ()
+    """Commands answered 5xx since the recorded teardown began; the last 128."""
     horizon: Time | None = None
     """The latest ce_time that has left `answered`."""
     unsettled: tuple[Unsettled, ...] = ()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CommandId, Coordinates, Model, Sha256, Time, Token
+from schemas.base import CommandId, Coordinates, Model, Time, Token
 from schemas.documents import (
     Answered,
     Failure,
@@ -178,14 +178,6 @@ class Settled(Model):
     kind: Literal["settled"] = "settled"
     audit_seqs: tuple[int, ...]
     """Of the markers."""
-
-
-class Adopted(Model):
-    """A state was found that is not the chain's head: as created, or changed behind our back."""
-
-    kind: Literal["adopted"] = "adopted"
-    state_sha256: Sha256
-    """Digest of what was found."""
 
 
 Event = Annotated[

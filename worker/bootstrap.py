@@ -72,7 +72,7 @@ def service(settings: Settings) -> "Service":
     metrics.BUILD.labels(build()).set(1)
     whole = engine(settings)
     probes = Probes(settings.probes_host, settings.probes_port, whole.unready) if settings.probes_enabled else None
-    about = {"build": build(), "stack": settings.stack, "data_dir": str(settings.data_dir)}
+    about = {"build": build(), "runs_on": settings.stack, "data_dir": str(settings.data_dir)}
     return Service(whole, probes, about, settings.drain_timeout_seconds)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.base import Coordinates, event_id
-from schemas.cloudevents import Envelope, Unreadable, read
+from schemas.cloudevents import Envelope, Unreadable, identity, read
 from schemas.codes import CODES
 from schemas.commands import OPERATIONS, Caller, Command, Common, Personal, aggregate_of
 from schemas.verdicts import FieldError, Verdict, VerdictCommand
@@ -47,7 +47,9 @@ def decode(record: Record, command_bytes_max: int) -> Decoded | Rejected | Poiso
     """The whole of step 1; total over any bytes."""
     at = Coordinates(partition=record.partition, offset=record.offset)
     if len(record.value or b"") > command_bytes_max:
-        return Poison(f"value: {len(record.value or b'')} bytes are over the limit of {command_bytes_max}", None)
+        reason = f"value: {len(record.value or b'')} bytes are over the limit of {command_bytes_max}"
+        error = Unreadable(reason, *identity(record.headers))
+        return Poison(reason, _unreadable(record, at, error) if error.id else None)
     try:
         envelope = read(record.headers, record.value)
     except Unreadable as error:

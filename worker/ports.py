@@ -6,7 +6,7 @@ every implementation.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -364,4 +364,3 @@ class Ports:
     executors: TurnExecutor
     clock: Clock
     ids: Ids
-    closing: list[object] = field(default_factory=list)

@@ -229,6 +229,10 @@ class Stack:
                     break
         return [json.loads(record.value or b"") for record in found]
 
+    async def verdicts(self) -> list[dict[str, Any]]:
+        """All that there are now."""
+        return [json.loads(record.value or b"") for record in await self.all(Topic.RESULTS)]
+
     async def all(self, topic: Topic) -> list[Record]:
         return [record async for record in self.stream.read(topic, {0: 0}, follow=False)]
 

@@ -154,6 +154,7 @@ BASE: dict[str, Any] = {
     "open": [OPEN],
     "answered": [{**FAILURE, "fingerprint": "2" * 64, "time": NOW}],
     "failures": [FAILURE],
+    "unconfirmed": [{"id": "c3", "fingerprint": "4" * 64}],
     "horizon": NOW,
     "unsettled": [{"audit_seq": 1, "why": "sweep", "due_at": NOW}],
 }
@@ -165,7 +166,7 @@ FULL: list[AnyState] = [
         | {"status": "running", "phase": "p", "error_message": "e", "created_at": NOW, "started_at": NOW}
         | {"completed_at": NOW, "jobs": [JOB], "workflow_specific_fields": TASK, "earlier_tasks": [TASK]}
         | {"reported_outcome": {"status": "failed"}, "cleaned": True, "objects_removed": 2, "warnings": ["w"]}
-        | {"teardown": {"mode": "force", "grace_period_seconds": 1, "cleanup": True}}
+        | {"teardown": {"mode": "force", "grace_period_seconds": 1, "cleanup": True, "begun_at": NOW}}
     ),
     SessionState.model_validate(
         BASE

@@ -113,6 +113,6 @@ async def test_a_marker_that_cannot_be_read_asks_for_the_resume_that_removes_it(
 
 
 def test_the_command_names_its_marker() -> None:
-    command = resume(MARKER, 0, DUE)
+    command = resume(MARKER, DUE, 0, DUE)
     assert command is not None
     assert json.loads(command.value)["marker"] == MARKER

@@ -15,6 +15,7 @@ from schemas.status import Status
 from schemas.verdicts import Verdict
 from tests.unit.given import (
     EVALUATION,
+    HARNESS,
     JOB,
     LABELS,
     NOW,
@@ -163,7 +164,8 @@ class TestASecondCancel:
         second = command("evaluation.cancel", id="c2", offset=1, mode="force", grace_period_seconds=60)
         state = after(decide(state, second, context(1)))
         assert state.teardown is not None
-        assert state.teardown.model_dump() == {"mode": "force", "grace_period_seconds": 20, "cleanup": True}
+        asked = {"mode": "force", "grace_period_seconds": 20, "cleanup": True}
+        assert state.teardown.model_dump(exclude={"begun_at"}) == asked
 
     def test_both_are_answered_by_one_step(self) -> None:
         state = after(decide(cancelling(), command("evaluation.cancel", id="c2", offset=1), context(1)))
@@ -386,6 +388,38 @@ class TestResume:
         state = after(decide(state, late, context(6, audit_seq=8)))
         state = after(decide(state, stopped(seen("job", "uid-2", "forced")), context(100, audit_seq=9)))
         assert [(m.audit_seq, m.due_at) for m in state.unsettled] == [(9, NOW + timedelta(seconds=400))]
+
+    def test_a_resume_finishes_what_a_late_job_left_undone(self) -> None:
+        state = after(decide(cancelling(), stopped(seen("job", "uid-1")), context(5)))
+        late = command("workflow.update", "u1", offset=3, job={**REPORTED_JOB, "name": "job-2", "uid": "uid-2"})
+        state = after(decide(state, late, context(6)))
+        gone = Observed(at=NOW + timedelta(seconds=200), items=(Stopped(resource=seen("job", "uid-2")),))
+        state = after(decide(state, gone, context(200)))
+        assert (state.status, [marker.why for marker in state.unsettled]) == (Status.CANCELLED, ["unconfirmed"])
+        state = after(decide(state, self.resume(300), context(300)))
+        assert effects(state) == (FindJobs(EVALUATION),)
+
+    def test_the_grace_goes_on_when_the_first_command_has_been_answered(self) -> None:
+        options = {"grace_period_seconds": 12, "deadline_seconds": 10}
+        state = cancelling(**options)
+        state = after(decide(state, command("evaluation.cancel", "c2", offset=9), context(9)))
+        pending = Pending(resource=seen("job", "uid-1", "unconfirmed"))
+        state = after(decide(state, Observed(at=NOW + timedelta(seconds=10), items=(pending,)), context(10)))
+        [effect] = effects(state)
+        assert isinstance(effect, StopJob)
+        assert effect.asked_at == NOW
+
+
+class TestAnEarlierTask:
+    def test_its_end_is_no_outcome_of_the_workflow(self) -> None:
+        second = {"agent": "helper", "task_id": "task-2"}
+        state = after(decide(creation(), command("workflow.update", "u1", harness_id=HARNESS, task=second), context()))
+        state = after(decide(state, command("custom_harness.cancel", "c1", offset=2), context()))
+        ended = Finished(resource=seen("task", "task-1"), outcome="failed")
+        assert [effect.task.task_id for effect in effects(state, [ended]) if isinstance(effect, StopTask)] == ["task-2"]
+        items = (ended, Stopped(resource=seen("task", "task-2")))
+        decision = decide(state, Observed(at=NOW, items=items), context(1))
+        assert (code(decision), after(decision).status) == ("cancelled", Status.CANCELLED)
 
 
 class TestTheMemory:

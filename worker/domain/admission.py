@@ -42,6 +42,8 @@ def admit(state: AnyState, command: Command, context: Context, *, version: int |
     used = any(entry.id == command.id for entry in state.answered) or any(o.id == command.id for o in state.open)
     if used:
         return refuse(command, "command_id_reused", now)
+    if any(entry.id == command.id and entry.fingerprint == command.fingerprint for entry in state.unconfirmed):
+        return None  # its intent is recorded: it resumes, whatever was asked of the first one (contract, section 2)
     if state.horizon is not None and command.time <= state.horizon:
         return refuse(command, "too_old_to_tell", now)
     if command.expires_at is not None and command.expires_at <= now:

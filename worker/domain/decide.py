@@ -46,7 +46,7 @@ def _preview(decision: Decision, command: Command, context: Context) -> Decision
         return decision
     for event in decision.events:
         if isinstance(event, Remembered) and event.entry.id == command.id:
-            return Refused(event.verdict)
+            return Refused(event.verdict.model_copy(update={"harness": None}))
         if isinstance(event, Opened):
             would = tuple(describe(effect) for effect in effects(decision.state))
             code = "cancelled" if command.type.endswith(".cancel") else "updated"

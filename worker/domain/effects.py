@@ -82,12 +82,22 @@ def next_deadline(state: AnyState) -> datetime | None:
     return min((command.deadline_at for command in state.open), default=None)
 
 
+def settles_outcome(state: AnyState, item: Observation) -> bool:
+    """Whether the remote side proves an outcome that stands: of the last turn, or of the last task, no earlier one."""
+    if not isinstance(item, Finished):
+        return False
+    if isinstance(state, WorkflowState):
+        task = state.workflow_specific_fields
+        return task is not None and item.resource.identity == task.task_id
+    return True
+
+
 def effects(state: AnyState, seen: Sequence[Observation] = ()) -> tuple[Effect, ...]:
     """What is to be done now, given observations that are not recorded yet; all of it may run at once.
 
     Empty: nothing, or what was seen has to be decided on first.
     """
-    if not state.open or any(isinstance(item, Forbidden | Finished) for item in seen):
+    if not state.open or any(isinstance(item, Forbidden) or settles_outcome(state, item) for item in seen):
         return ()
     match state:
         case WorkflowState():
@@ -99,9 +109,10 @@ def effects(state: AnyState, seen: Sequence[Observation] = ()) -> tuple[Effect, 
 
 
 def _workflow_effects(state: WorkflowState, seen: Sequence[Observation]) -> tuple[Effect, ...]:
-    begun_at = min(command.decided_at for command in state.open)
+    begun_at = state.teardown.begun_at if state.teardown else min(command.decided_at for command in state.open)
     deadline_at = max(command.deadline_at for command in state.open)
-    stopped = {(item.resource.kind, item.resource.identity) for item in seen if isinstance(item, Stopped)}
+    ended = (item.resource for item in seen if isinstance(item, Stopped | Finished))
+    stopped = {(resource.kind, resource.identity) for resource in ended}
     mode = state.teardown.mode if state.teardown else "graceful"
     grace = state.teardown.grace_period_seconds if state.teardown else 0
     stops: list[Effect] = []

@@ -5,7 +5,7 @@ What is the same for every aggregate stands in `_memory`; the rest is one functi
 
 from typing import Any, cast
 
-from schemas.documents import Job, OrgState, SessionState, WorkflowState
+from schemas.documents import Job, OrgState, SessionState, Unconfirmed, WorkflowState
 from schemas.events import (
     Cleaned,
     DetailChanged,
@@ -28,6 +28,8 @@ from schemas.events import (
 from schemas.status import TERMINAL, Status
 from worker.domain.decision import AnyState, S
 
+UNCONFIRMED_MAX = 128
+
 
 def evolve(state: S, event: Event) -> S:
     """The state after an event.  Raises TypeError for an event that the aggregate does not have."""
@@ -49,11 +51,13 @@ def _memory(state: AnyState, event: Event) -> dict[str, Any] | None:
                 "open": tuple(o for o in state.open if o.id != event.entry.id),
                 "answered": (*state.answered, event.entry),
                 "failures": tuple(f for f in state.failures if f.id != event.entry.id),
+                "unconfirmed": tuple(u for u in state.unconfirmed if u.id != event.entry.id),
             }
         case Failed():
             return {
                 "open": tuple(o for o in state.open if o.id != event.entry.id),
                 "failures": (*state.failures, event.entry),
+                "unconfirmed": _unconfirmed(state, event),
             }
         case Forgotten():
             return {
@@ -67,6 +71,15 @@ def _memory(state: AnyState, event: Event) -> dict[str, Any] | None:
             return {"unsettled": tuple(m for m in state.unsettled if m.audit_seq not in event.audit_seqs)}
         case _:
             return None
+
+
+def _unconfirmed(state: AnyState, event: Failed) -> tuple[Unconfirmed, ...]:
+    command = event.verdict.command
+    if event.verdict.outcome != "failed" or command.fingerprint is None:
+        return state.unconfirmed
+    others = tuple(entry for entry in state.unconfirmed if entry.id != command.id)
+    entry = Unconfirmed(id=event.entry.id, fingerprint=command.fingerprint)
+    return (*others, entry)[-UNCONFIRMED_MAX:]
 
 
 def _own(state: AnyState, event: Event) -> dict[str, Any]:
@@ -88,7 +101,7 @@ def _workflow(state: WorkflowState, event: Event) -> dict[str, Any]:
             if state.started_at is None and event.after in (Status.STARTING, Status.RUNNING):
                 fields["started_at"] = event.at
             if event.after in TERMINAL:
-                fields["completed_at"] = event.at
+                fields |= {"completed_at": event.at, "unconfirmed": ()}
             return fields
         case DetailChanged():
             fields = {"version": state.version + 1}
@@ -130,7 +143,8 @@ def _seen(state: WorkflowState, event: ResourceSeen) -> dict[str, Any]:
 def _session(state: SessionState, event: Event) -> dict[str, Any]:
     match event:
         case TurnReplaced():
-            return {"turn": event.turn, "version": state.version + 1}
+            ended = {"unconfirmed": ()} if event.turn.status in TERMINAL else {}
+            return {"turn": event.turn, "version": state.version + 1, **ended}
         case SessionStatusChanged():
             return {"status": event.after, "version": state.version + 1}
         case Superseded() if state.turn is not None:

@@ -96,6 +96,14 @@ def _absent(state: WorkflowState | None, command: Command, context: Context) -> 
     return refuse(command, "not_found", context.now)
 
 
+def _asked_before(state: WorkflowState, context: Context) -> Teardown:
+    """A report or a resume asks for nothing of its own: it goes on as was asked before, or as by default."""
+    default = Teardown(
+        mode="graceful", grace_period_seconds=30, cleanup=state.purpose == "evaluation", begun_at=context.now
+    )
+    return state.teardown.model_copy(update={"begun_at": context.now}) if state.teardown else default
+
+
 def _default_deadline(state: WorkflowState, context: Context) -> int:
     limits = context.settings
     return limits.deadline_seconds_evaluation if state.purpose == "evaluation" else limits.deadline_seconds_agent
@@ -106,6 +114,7 @@ def _open(draft: Draft[WorkflowState], command: Command, context: Context, befor
     now = draft.state.teardown if draft.state.open or draft.state.status == Status.CANCELLING else None
     if now:
         asked = Teardown(
+            begun_at=now.begun_at,
             mode="force" if "force" in (now.mode, asked.mode) else "graceful",
             grace_period_seconds=min(now.grace_period_seconds, asked.grace_period_seconds),
             cleanup=now.cleanup or asked.cleanup,
@@ -142,13 +151,8 @@ def _cancel(
         draft.remember(command, verdict_on(command, "cancelled", context.now, aggregate=about(draft.state, before)))
         return None
     grace = min(options.grace_period_seconds, context.settings.grace_period_seconds_max)
-    _open(
-        draft,
-        command,
-        context,
-        before,
-        Teardown(mode=options.mode, grace_period_seconds=grace, cleanup=options.cleanup),
-    )
+    asked = Teardown(mode=options.mode, grace_period_seconds=grace, cleanup=options.cleanup, begun_at=context.now)
+    _open(draft, command, context, before, asked)
     return None
 
 
@@ -162,13 +166,11 @@ def _report(draft: Draft[WorkflowState], command: Command, report: WorkflowUpdat
     recorded = _record(draft, report, context)
     if recorded and draft.state.status in (Status.CANCELLING, Status.CANCELLED):
         _note_outcome(draft, report)
-        cleanup = draft.state.purpose == "evaluation"
-        _open(draft, command, context, before, Teardown(mode="graceful", grace_period_seconds=30, cleanup=cleanup))
+        _open(draft, command, context, before, _asked_before(draft.state, context))
         return None
     cell = _follow(draft, report, context)
     if draft.state.status == Status.CANCELLING and before != Status.CANCELLING.value:
-        cleanup = draft.state.purpose == "evaluation"
-        _open(draft, command, context, before, Teardown(mode="graceful", grace_period_seconds=30, cleanup=cleanup))
+        _open(draft, command, context, before, _asked_before(draft.state, context))
         return None
     if cell == Cell.ILLEGAL and not recorded:
         message = f"from {before} to {report.status.value if report.status else 'a new detail'} there is no way"
@@ -250,12 +252,13 @@ def _detail(draft: Draft[WorkflowState], report: WorkflowUpdate) -> Cell | None:
 def _resume(draft: Draft[WorkflowState], command: Command, context: Context) -> Refused | None:
     """Join an unsettled teardown, or sweep again once it is due; otherwise there is nothing to do."""
     state, before = draft.state, draft.state.status.value
-    due = [marker for marker in state.unsettled if marker.due_at <= context.now]
-    if (targets(state) and state.status in (Status.CANCELLING, Status.CANCELLED)) or state.status == Status.CANCELLING:
-        asked = state.teardown or Teardown(mode="graceful", grace_period_seconds=30, cleanup=True)
+    due = {marker.why for marker in state.unsettled if marker.due_at <= context.now}
+    late = state.status == Status.CANCELLED and (bool(targets(state)) or "unconfirmed" in due)
+    asked = _asked_before(state, context)
+    if state.status == Status.CANCELLING or late:
         _open(draft, command, context, before, asked)
-    elif due and state.purpose == "evaluation" and any(marker.why == "sweep" for marker in due):
-        _open(draft, command, context, before, Teardown(mode="graceful", grace_period_seconds=0, cleanup=True))
+    elif "sweep" in due and state.purpose == "evaluation":
+        _open(draft, command, context, before, asked.model_copy(update={"cleanup": True}))
     else:
         settle(draft, context)
         draft.remember(command, verdict_on(command, "unchanged", context.now, aggregate=about(draft.state, before)))

@@ -18,7 +18,7 @@ from schemas.receipts import Receipt, ResourceReceipt, weakest
 from schemas.status import Status
 from worker.domain.admission import forget, settle
 from worker.domain.decision import Decision, Draft, Nothing, verdict_on
-from worker.domain.effects import gone, targets, wants_cleanup
+from worker.domain.effects import gone, settles_outcome, targets, wants_cleanup
 from worker.domain.evolve import evolve
 from worker.domain.lifecycle import PROVED, Trigger
 from worker.domain.workflow import about, job_recorded, move
@@ -29,15 +29,17 @@ def observe(state: WorkflowState, observed: Observed, context: Context) -> Decis
     if not state.open:
         return Nothing()
     draft = Draft(state, evolve)
+    known = {("job", job.uid): job.gone for job in state.jobs} | {("task", t.task_id): t.gone for t in state.tasks}
     for item in observed.items:
         match item:
             case JobsFound():
                 _found(draft, item, context)
             case Stopped() | Finished() | Pending() | Forbidden():
-                _seen(draft, item.resource)
+                _seen(draft, known, item.resource)
             case PartialRemoved():
                 draft.emit(Cleaned(objects=item.objects, warning=item.warning))
-    finished = next((item for item in observed.items if isinstance(item, Finished)), None)
+    proofs = (item for item in observed.items if isinstance(item, Finished))
+    finished = next((item for item in proofs if settles_outcome(draft.state, item)), None)
     forbidden = next((item for item in observed.items if isinstance(item, Forbidden)), None)
     if finished and draft.state.status == Status.CANCELLING:
         _adopt_outcome(draft, finished, context)
@@ -81,12 +83,14 @@ def _found(draft: Draft[WorkflowState], found: JobsFound, context: Context) -> N
             draft.emit(job_recorded(job, context))
 
 
-def _seen(draft: Draft[WorkflowState], resource: ResourceReceipt) -> None:
-    """Evidence is recorded once; what was seen gone stays so, and what is not recorded is not ours."""
-    known = {("job", job.uid): job.gone for job in draft.state.jobs}
-    known |= {("task", task.task_id): task.gone for task in draft.state.tasks}
+Known = dict[tuple[str, str], ResourceReceipt | None]
+
+
+def _seen(draft: Draft[WorkflowState], known: Known, resource: ResourceReceipt) -> None:
+    """Record what became of a resource that is recorded and was not seen gone."""
     identity = (resource.kind, resource.identity)
     if identity in known and not gone(known[identity]) and known[identity] != resource:
+        known[identity] = resource
         draft.emit(ResourceSeen(resource=resource))
 
 

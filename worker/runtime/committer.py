@@ -42,8 +42,6 @@ class Committer:
         self._dirty: dict[str, None] = {}
         self._barriers: list[tuple[int, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def finish(self, finished: Finished) -> None:
         if finished.document_key:
@@ -78,12 +76,12 @@ class Committer:
         self._stir()
         await future
 
-    async def drained(self) -> None:
-        """Wait until nothing is left to commit."""
-        await self._idle.wait()
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to commit."""
+        return not self._ready and not self._wake.is_set() and self.begun == self.completed
 
     def _stir(self) -> None:
-        self._idle.clear()
         self._wake.set()
 
     async def run(self) -> None:
@@ -94,8 +92,6 @@ class Committer:
             self._wake.clear()
             if await self._transaction():
                 self._wake.set()
-            if not self._wake.is_set():
-                self._idle.set()
 
     async def _transaction(self) -> bool:
         """One transaction of what is ready; -> whether more is ready already."""

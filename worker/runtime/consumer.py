@@ -65,14 +65,15 @@ class Consumer:
         log.info("partition.assigned", partition=number, offset=partition.progress.first)
 
     async def revoked(self, partition: int) -> None:
-        held = self.partitions.pop(partition, None)
-        watcher = self._watchers.pop(partition, None)
-        if watcher and watcher is not asyncio.current_task():
+        if watcher := self._watchers.pop(partition, None):
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
         if self.stopped.pop(partition, None):
             metrics.STOPPED.set(len(self.stopped))
-        if held:
+        await self._drop(partition)
+
+    async def _drop(self, partition: int) -> None:
+        if held := self.partitions.pop(partition, None):
             await held.stop()
 
     async def _watch(self, partition: Partition) -> None:
@@ -84,7 +85,7 @@ class Consumer:
         backoff = self._backoffs.setdefault(number, Backoff(self._clock, self._ids, first_seconds=0.2, max_seconds=10))
         if self._clock.monotonic() - started > HEALTHY_SECONDS:
             backoff.reset()
-        await self.revoked(number)
+        await self._drop(number)
         while True:
             await backoff.pause()
             try:
@@ -141,9 +142,5 @@ class Consumer:
 
     async def stop(self) -> None:
         """Drop everything; tolerates a second stop."""
-        for number in list(self.partitions):
+        for number in [*self.partitions, *self._watchers]:
             await self.revoked(number)
-        for watcher in self._watchers.values():
-            watcher.cancel()
-        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
-        self._watchers.clear()

@@ -15,13 +15,15 @@ from schemas.commands import Aggregate, SessionResume, WorkflowResume
 from schemas.documents import Answered, Document, Failure
 from worker.domain.decision import AnyState, Refused
 from worker.errors import OutcomeUnknown, Transient, Unavailable
-from worker.handler import Arrived, Loaded, verdict_source
+from worker.handler import STEPS_PER_WRITE_MAX, Arrived, Loaded, verdict_source
 from worker.ledger import adopts, refusal_record, render
 from worker.ports import Outgoing, Stored, Unchanged
 from worker.runtime.cache import Entry
 from worker.runtime.committer import Finished
 from worker.runtime.outgoing import audit_refused, result
 from worker.runtime.shop import Shop
+
+LARGE_BYTES = 256 * 1024
 
 
 class LaneDesk:
@@ -41,6 +43,12 @@ class LaneDesk:
     def idle(self) -> bool:
         """Nobody waits, and every refusal is known to be committed."""
         return not self.waiting and self._refusals == 0
+
+    @property
+    def steps_max(self) -> int:
+        """How many inputs go into one write: fewer for a large document, so that nobody waits long for the loop."""
+        large = self.entry is not None and self.entry.size > LARGE_BYTES
+        return STEPS_PER_WRITE_MAX // 16 if large else STEPS_PER_WRITE_MAX
 
     def now(self) -> datetime:
         return self._shop.clock.now()
@@ -73,7 +81,7 @@ class LaneDesk:
         if entry is not None and (fresh_since is None or entry.mark > fresh_since):
             self.entry = entry
             return entry.loaded()
-        mark = self._shop.mark()
+        mark, version = self._shop.mark(), entry.version if entry else ""
         stored: Stored | Unchanged | None
         if entry is not None:
             stored = await self._shop.store.load_if_changed(key, entry.version)
@@ -84,6 +92,9 @@ class LaneDesk:
         else:
             stored = await self._shop.store.load(key)
         self._lost = None if self._lost == key else self._lost
+        now = self._shop.cache.get(key)
+        if now is not entry or (entry is not None and entry.version != version):
+            return await self.load(key, fresh_since=fresh_since)  # another lane of this document wrote meanwhile
         if stored is None:
             self._shop.cache.drop(key)
             self._shop.committer.absent(key)

@@ -57,10 +57,11 @@ class Flight:
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: datetime | None = None
         self._reported = False
+        self._soon: asyncio.Handle | None = None
 
     @property
     def active(self) -> bool:
-        return bool(self._running) or self._timer is not None
+        return bool(self._running) or self._timer is not None or self._soon is not None
 
     def steer(self, state: AnyState, *, observed: bool) -> None:
         """The lane has decided, on what was reported if `observed`: go on from this state."""
@@ -76,6 +77,9 @@ class Flight:
 
     async def stop(self) -> None:
         """Cancel everything; what was seen and not decided is seen again by the next owner."""
+        if self._soon:
+            self._soon.cancel()
+            self._soon = None
         for _, task in self._running.values():
             self._end(task)
         self._running = {}
@@ -91,6 +95,9 @@ class Flight:
 
     def _go(self) -> None:
         assert self._state is not None, "steered first"
+        if self._soon:
+            self._soon.cancel()
+            self._soon = None
         wanted = {identity(effect): effect for effect in effects(self._state, self._seen)}
         for key, (effect, task) in list(self._running.items()):
             if wanted.get(key) != effect:
@@ -109,7 +116,8 @@ class Flight:
         # No await from here on: a flight that is stopped meanwhile has cancelled this task, and it never gets here.
         del self._running[key]
         self._seen.append(observation)
-        self._go()
+        if self._soon is None:  # many may end in one turn of the loop: looked at once
+            self._soon = asyncio.get_running_loop().call_soon(self._go)
 
     def _tell(self, items: list[Observation]) -> None:
         self._reported, self._told = True, len(self._seen)

@@ -5,7 +5,6 @@ commands of the key are: an observation is one more input.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 
 from schemas.commands import Aggregate
@@ -13,7 +12,7 @@ from schemas.documents import Answered, Failure, Unsettled
 from schemas.observations import Observed
 from worker.domain.decision import AnyState
 from worker.errors import AssignmentLost, Conflict, OutcomeUnknown, Transient
-from worker.handler import STEPS_PER_WRITE_MAX, Arrived, Given
+from worker.handler import Arrived, Given
 from worker.runtime.desk import LaneDesk
 from worker.runtime.flight import Flight
 from worker.runtime.retry import Backoff
@@ -90,13 +89,15 @@ class Lane:
                 else:
                     self._bugs = 0
                     await self._bury(error)
+                    backoff.reset()
         self._task = None
         self._shop.lane_quiet(self)
 
     async def _step(self) -> None:
         """Decide and make durable, then answer; each half is repeated alone."""
         if not self._settling and self._inputs:
-            inputs = [self._inputs[i] for i in range(min(len(self._inputs), STEPS_PER_WRITE_MAX))]
+            count = 1 if self._bugs else self._desk.steps_max  # one by one, so that a bug hurts nobody else's command
+            inputs = [self._inputs[i] for i in range(min(len(self._inputs), count))]
             for _ in range(await self._shop.handler.handle(self._desk, inputs)):
                 self._observed |= isinstance(self._inputs.popleft(), Observed)
             self._settling = True
@@ -108,19 +109,21 @@ class Lane:
     async def _settle(self) -> None:
         """Answer whoever waits and can be answered now; decide again whoever is unknown; steer the effects."""
         entry, desk = self._desk.entry, self._desk
-        if entry is None:
+        if entry is None:  # there is no such document (any more): whoever waits is decided again, on that
+            self._inputs.extendleft(reversed(desk.waiting))
+            desk.waiting.clear()
             return
         state, again = entry.document.state, list[Arrived]()
-        for arrived in list(desk.waiting):
-            known = _known(state, arrived)
+        answers, under_way = _answers(state), {opened.id for opened in state.open}
+        for arrived in [arrived for arrived in desk.waiting if arrived.command.id not in under_way]:
+            known = answers.get(arrived.command.id)
             if known is not None:
                 self._answering = arrived
                 await desk.answer(arrived, entry.loaded(), known)
                 self._answering = None
-                desk.waiting.remove(arrived)
-            elif all(opened.id != arrived.command.id for opened in state.open):
-                desk.waiting.remove(arrived)
+            else:
                 again.append(arrived)
+            desk.waiting.remove(arrived)
         self._inputs.extendleft(reversed(again))
         if state.open and self._flight is None:
             self._flight = self._shop.flight(self.put)
@@ -144,19 +147,26 @@ class Lane:
         self._desk.give_up()
         if victim is not None and self._flight is not None:
             self._flight.unreport()
-        owed = Unsettled(audit_seq=UNKNOWN_SEQ, why="unconfirmed", due_at=self._desk.now())
-        with contextlib.suppress(Transient):
-            await self._shop.store.put(self._desk.marker(UNKNOWN_SEQ), owed.model_dump_json().encode())
+        await self._owe()
         while self._desk.waiting:
             self._desk.bury(self._desk.waiting.pop(), error)
 
+    async def _owe(self) -> None:
+        """A marker for what no decision could write down: the reconciler resumes it; an outage is waited out."""
+        if self.aggregate.type == "org":
+            return  # nothing runs for it
+        owed = Unsettled(audit_seq=UNKNOWN_SEQ, why="unconfirmed", due_at=self._desk.now())
+        backoff = Backoff(self._shop.clock, self._shop.ids)
+        while True:
+            try:
+                await self._shop.store.put(self._desk.marker(UNKNOWN_SEQ), owed.model_dump_json().encode())
+                return
+            except Transient as error:
+                self._shop.outage(error, aggregate=self.aggregate.key)
+                await backoff.pause(error)
 
-def _known(state: AnyState, arrived: Arrived) -> Answered | Failure | None:
-    command = arrived.command
-    for entry in reversed(state.answered):
-        if entry.id == command.id and entry.fingerprint == command.fingerprint:
-            return entry
-    for failure in state.failures:
-        if failure.id == command.id and failure.at == command.at:
-            return failure
-    return None
+
+def _answers(state: AnyState) -> dict[str, Answered | Failure]:
+    """By command id, what waiting records get: all that wait for one command get the same bytes, of a failure, too."""
+    failures: dict[str, Answered | Failure] = {failure.id: failure for failure in state.failures}
+    return failures | {entry.id: entry for entry in state.answered}

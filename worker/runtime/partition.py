@@ -65,7 +65,7 @@ class Partition:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._performer = performer
         self._command_bytes_max = command_bytes_max
-        self._intake = Intake(ports.log, assignment, self.progress, self._decode)
+        self._intake = Intake(ports.log, assignment, self.progress, self._take_in)
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._marks = itertools.count(1)
@@ -86,16 +86,34 @@ class Partition:
         self.failure.cancel()
 
     async def drain(self, poll_seconds: float = 0.01) -> None:
-        """Wait until nothing is being decided and everything decided is committed; effects may be under way."""
-        while any(not lane.quiet for lane in self._lanes.values()):
+        """Wait until nothing is being decided and everything decided is committed, or the assignment is lost.
+
+        Effects may be under way.
+        """
+        while not self.failure.done() and not self._settled():
             await self.clock.sleep(poll_seconds)
-        await self.committer.drained()
+
+    def _settled(self) -> bool:
+        return self.committer.idle and all(lane.quiet for lane in self._lanes.values())
+
+    @property
+    def lanes(self) -> int:
+        """Keys with anything under way."""
+        return len(self._lanes)
 
     def take(self, records: Sequence[Record]) -> None:
         """Take records in, in offset order; at the bound the partition stops fetching, and says so."""
         self._intake.take(records)
 
     # ------------------------------------------------------------------------------ step 1
+
+    def _take_in(self, record: Record) -> None:
+        """A record that cannot even be looked at is a bug like any other: a dead letter, and the next one (must 7)."""
+        try:
+            self._decode(record)
+        except Exception as error:  # noqa: BLE001  # anything unclassified
+            self.bug("command.bug", error, **_where(record))
+            self._dead_letter(record, "bug", _reason(error), _Answer(None, "internal_error", "unknown"))
 
     def _decode(self, record: Record) -> None:
         decoded = decode(record, self._command_bytes_max)
@@ -199,7 +217,10 @@ class Partition:
         command = arrived.command
         self._note_answer(arrived.record, code, command.type, command_id=command.id, aggregate=command.aggregate.key)
         self._intake.finished(arrived.record)
-        if lane := self._lanes.get(command.aggregate.key):
+        self._quiet(command.aggregate)
+
+    def _quiet(self, aggregate: Aggregate) -> None:
+        if lane := self._lanes.get(aggregate.key):
             self.lane_quiet(lane)
 
     def _note_answer(self, record: Record, code: str, kind: str, **more: object) -> None:
@@ -233,9 +254,18 @@ class Partition:
     def bury(self, arrived: Arrived, error: Exception, committed: Callable[[], None]) -> None:
         verdict = failed(arrived.command, "internal_error", self.clock.now())
         body = render(verdict, arrived.personal, {})
-        reason = f"a bug: {type(error).__name__}"
-        answer = _Answer(body, verdict.code, arrived.command.type, committed)
-        self._dead_letter(arrived.record, "bug", reason, answer)
+
+        def then() -> None:
+            committed()
+            self._quiet(arrived.command.aggregate)
+
+        self._dead_letter(
+            arrived.record, "bug", _reason(error), _Answer(body, verdict.code, arrived.command.type, then)
+        )
+
+
+def _reason(error: Exception) -> str:
+    return f"a bug: {type(error).__name__}"
 
 
 def _result(record: Record, body: bytes) -> Outgoing:

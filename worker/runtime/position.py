@@ -76,9 +76,7 @@ class Progress:
         self._resumed_below, resumed = known or (self.first, [])
         self._to_resume = set(resumed)
         self._highest = self._resumed_below
-        self._taken = self._resumed_below
         self._unfinished: list[int] = list(resumed)
-        self._finished: set[int] = set()
         self._committed_first = self.first
         self._committed_highest = self._resumed_below
         self._committed_holes: frozenset[int] = frozenset(resumed)
@@ -91,7 +89,6 @@ class Progress:
                 return True
             return False
         insort(self._unfinished, offset)
-        self._taken = max(self._taken, offset + 1)
         return True
 
     def finish(self, offset: int) -> None:
@@ -112,7 +109,9 @@ class Progress:
         """What to commit now."""
         below = [offset for offset in self._unfinished if offset < self._highest]
         first = below[0] if below else self._highest
-        return Position(first, encode(first, self._highest, below))
+        metadata = encode(first, self._highest, below)
+        assert len(metadata) <= METADATA_MAX, "the bound of unfinished commands keeps it short"
+        return Position(first, metadata)
 
     def committed(self, position: Position) -> None:
         """The transaction with this position is known to have committed."""

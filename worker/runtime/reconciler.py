@@ -15,7 +15,7 @@ from uuid import uuid5
 import structlog
 from pydantic import ValidationError
 
-from schemas.base import EVENTS
+from schemas.base import EVENTS, time_text
 from schemas.cloudevents import headers
 from schemas.commands import Actor
 from schemas.documents import Unsettled
@@ -31,6 +31,10 @@ BUCKET_ENDS = tuple(60 * minutes for minutes in accumulate(chain(_MINUTES, repea
 log = structlog.get_logger()
 
 
+Due = tuple[datetime, int]
+"""When a marker was due, and which of its buckets it is."""
+
+
 def bucket(due_at: datetime, now: datetime) -> int | None:
     """Which time bucket of a marker it is; None before it is due."""
     seconds = (now - due_at).total_seconds()
@@ -42,11 +46,11 @@ class Reconciler:
 
     def __init__(self, store: DocumentStore, stream: EventStream, clock: Clock) -> None:
         self._store, self._stream, self._clock = store, stream, clock
-        self._asked: dict[str, int] = {}
+        self._asked: dict[str, Due] = {}
 
     async def once(self) -> int:
         """List, and publish what is due; -> commands published.  Raises Unavailable, OutcomeUnknown."""
-        wanted: list[tuple[str, int, Outgoing]] = []
+        wanted: list[tuple[str, Due, Outgoing]] = []
         markers = 0
         after = ""
         while keys := await self._store.list(PREFIX, after=after):
@@ -54,7 +58,7 @@ class Reconciler:
             markers += len(keys)
             for key in keys:
                 due = await self._due(key)
-                if due is not None and (command := resume(key, due, self._clock.now())):
+                if due is not None and (command := resume(key, *due, self._clock.now())):
                     wanted.append((key, due, command))
         metrics.UNSETTLED.set(markers)
         if wanted:
@@ -66,7 +70,7 @@ class Reconciler:
         self._asked |= {key: due for key, due, _ in wanted}
         return len(wanted)
 
-    async def _due(self, key: str) -> int | None:
+    async def _due(self, key: str) -> Due | None:
         """The marker's bucket, where it was not asked for in it yet."""
         stored = await self._store.load(key)
         if stored is None:
@@ -75,12 +79,13 @@ class Reconciler:
             due_at = Unsettled.model_validate_json(stored.body).due_at
         except ValidationError:
             due_at = self._clock.now()
-        due = bucket(due_at, self._clock.now())
-        return None if due is None or self._asked.get(key) == due else due
+        number = bucket(due_at, self._clock.now())
+        due = None if number is None else (due_at, number)
+        return None if self._asked.get(key) == due else due
 
 
-def resume(marker: str, due: int, now: datetime) -> Outgoing | None:
-    """The command that a marker asks for; None where its key is no marker's."""
+def resume(marker: str, due_at: datetime, number: int, now: datetime) -> Outgoing | None:
+    """The command that a marker asks for in a bucket; None where its key is no marker's."""
     kind, _, rest = marker.removeprefix(PREFIX).partition("/")
     identity, _, _ = rest.rpartition("/")
     fields = {"evaluation": "evaluation_id", "custom-harness": "harness_id", "session": "session_id"}
@@ -88,12 +93,16 @@ def resume(marker: str, due: int, now: datetime) -> Outgoing | None:
         return None
     data = {
         "actor": ACTOR.model_dump(mode="json", exclude_none=True),
-        "reason": f"unsettled, try {due + 1}",
+        "reason": f"unsettled, try {number + 1}",
         fields[kind]: identity,
         "marker": marker,
     }
     key, operation = f"{kind}/{identity}", "session.resume" if kind == "session" else "workflow.resume"
     ce = headers(
-        id=str(uuid5(EVENTS, f"{marker}#{due}")), type=operation, time=now, subject=key, source="verdict-worker"
+        id=str(uuid5(EVENTS, f"{marker}@{time_text(due_at)}#{number}")),
+        type=operation,
+        time=now,
+        subject=key,
+        source="verdict-worker",
     )
     return Outgoing(Topic.COMMANDS, key.encode(), json.dumps(data).encode(), ce)

@@ -48,8 +48,8 @@ class Service:
                 log.info("worker.stopped")
 
     async def _run(self, stopping: asyncio.Event) -> int:
-        port = await self._probes.start() if self._probes else None
         await self._engine.start()
+        port = await self._probes.start() if self._probes else None
         metrics.READY.set(1)
         log.info("worker.ready", probes_port=port, partitions=len(self._engine.consumer.partitions))
         parts = asyncio.create_task(self._engine.wait())

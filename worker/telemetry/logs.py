@@ -49,7 +49,9 @@ def configure(format: Format = "auto", level: str = "info") -> None:
     ]
     rendering: list[structlog.types.Processor]
     if console:
-        rendering = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        rendering = [
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
         factory: object = structlog.PrintLoggerFactory()
     else:
         rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
