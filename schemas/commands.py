@@ -192,9 +192,9 @@ class HarnessUpdate(Model):
     op: Literal["harness.update"] = "harness.update"
     org_id: Token
     """The org whose harness it is."""
-    harness_id: Annotated[str, StringConstraints(strict=True, max_length=256)]
+    harness_id: Annotated[str, StringConstraints(strict=True)]
     """The harness, `harness_` and 32 lowercase hex digits."""
-    changes: dict[str, Any]
+    changes: Any = None
     """The fields to change, as the PATCH body has them: checked after the fields here, in an order of their own."""
 
 

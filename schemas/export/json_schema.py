@@ -113,6 +113,7 @@ def _command(name: str, operation: type[Model]) -> Schema:
         definitions |= changes.pop("$defs") | {"HarnessChanges": changes}
         about = properties["changes"]["description"]
         properties["changes"] = {"$ref": "#/$defs/HarnessChanges", "description": about}
+        required.append("changes")  # the decider asks for it, after the permission
     whole = {**own, "title": name, "properties": properties, "required": required, "$defs": definitions}
     return _pruned(whole)
 

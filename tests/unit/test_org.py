@@ -268,3 +268,15 @@ def test_the_effective_harness_is_merged_from_root_to_leaf() -> None:
     assert merged.capabilities == (Capability(ref="a", config={"x": 2}), Capability(ref="b"))
     assert merged.initial_files == (InitialFile(path="f", content="new"),)
     assert (merged.network_access.allowed, merged.network_access.blocked) == (("b.a.test",), ("z.test",))
+
+
+@pytest.mark.parametrize("changes", [None, [], "x"])
+def test_changes_that_are_no_object_are_refused_after_the_permission(changes: Any) -> None:
+    def given(caller: Caller) -> str:
+        asked = command("harness.update", caller=caller, org_id="org-1", harness_id=H, changes=changes)
+        decision = decide(org(), asked, context())
+        assert isinstance(decision, Refused)
+        return decision.verdict.code
+
+    assert given(Caller(org_id="org-1")) == "permission_denied"
+    assert given(Caller(org_id="org-1", permissions=("harness:manage",))) == "invalid_field"

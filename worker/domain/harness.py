@@ -100,8 +100,10 @@ class Changes(BaseModel):
     status: Literal["active", "archived", "deleted"] = "active"
 
 
-def parse_changes(raw: Mapping[str, Any]) -> Changes | tuple[FieldError, ...]:
+def parse_changes(raw: Any) -> Changes | tuple[FieldError, ...]:
     """The provided fields, or which of them breaks which rule."""
+    if not isinstance(raw, dict):
+        return (FieldError(loc=("changes",), msg="must be an object", type="dict_type"),)
     given = {name: value for name, value in raw.items() if value is not None or name == "parent_harness_id"}
     try:
         return Changes.model_validate(given)
