@@ -25,7 +25,6 @@ from schemas.export.prose import COMMANDS
 from schemas.verdicts import Verdict
 from tests.unit.given import NOW, context
 from worker.decoding import Decoded, Poison, Rejected, decode
-from worker.domain.harness import Changes, parse_changes
 from worker.domain.decide import decide
 from worker.domain.decision import Refused
 from worker.domain.harness import Changes, parse_changes
