@@ -13,9 +13,8 @@ from worker.adapters.executor import HttpExecutor, Zone
 from worker.adapters.processes import ProcessController
 from worker.adapters.sqlite import Database, SqliteLog, SqliteStore, SqliteStream
 from worker.adapters.system import SystemClock, SystemIds
-from worker.errors import Misconfigured
 from worker.ports import Ports
-from worker.settings import Settings
+from worker.settings import Settings, misconfigured
 
 if TYPE_CHECKING:
     from worker.runtime.engine import Engine
@@ -82,7 +81,5 @@ def _named(what: str, model: type[M], given: dict[str, dict[str, object]]) -> di
         try:
             found[name] = model.model_validate(fields)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            field = "__".join(str(part) for part in first["loc"])
-            raise Misconfigured(f"WORKER_{what}__{name}__{field}: {first['msg']}") from None
+            raise misconfigured(error, what, name) from None
     return found

@@ -13,6 +13,7 @@ from schemas.cloudevents import Envelope, Unreadable, identity, read
 from schemas.codes import CODES
 from schemas.commands import OPERATIONS, Caller, Command, Common, Personal, aggregate_of
 from schemas.verdicts import FieldError, Verdict, VerdictCommand
+from schemas.wording import rule
 from worker.ports import Record
 
 FUTURE_MAX = timedelta(minutes=5)
@@ -124,9 +125,9 @@ def failed(command: Command, code: str, now: datetime) -> Verdict:
 
 def _errors(error: ValidationError) -> tuple[FieldError, ...]:
     """Field and rule, never the value that was given; names of a producer's own are cut."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     return tuple(
-        FieldError(loc=tuple(_cut(part) for part in e["loc"][:LOC_PARTS_MAX]), msg=e["msg"][:500], type=e["type"])
+        FieldError(loc=tuple(_cut(part) for part in e["loc"][:LOC_PARTS_MAX]), msg=rule(e)[:500], type=e["type"])
         for e in found[:ERRORS_MAX]
     )
 

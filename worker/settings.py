@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.audit import DecisionSettings
+from schemas.wording import rule
 from worker.errors import Misconfigured
 
 PREFIX = "WORKER_"
@@ -85,16 +86,20 @@ class Settings(BaseSettings):
 def load() -> Settings:
     """Raises Misconfigured, naming the variable and the rule, never the value."""
     if unknown := next(_unknown(os.environ), None):
-        near = get_close_matches(unknown.upper(), [name for name, _, _ in _variables()], n=1)
-        raise Misconfigured(f"{unknown}: no such setting" + (f"; there is {near[0]}" if near else ""))
+        raise Misconfigured(f"{unknown.upper()}: no such setting; {_hint(unknown)}")
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = PREFIX + SEPARATOR.join(str(part) for part in first["loc"]).upper()
-        raise Misconfigured(f"{name}: {first['msg']}") from None
+        raise misconfigured(error) from None
     except SettingsError:
         raise Misconfigured(f"{_not_json(os.environ)}: must be JSON") from None
+
+
+def misconfigured(error: ValidationError, *above: str) -> Misconfigured:
+    """The first rule that is broken, and the variable that breaks it; `above`: what its path begins with."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = SEPARATOR.join(str(part) for part in (*above, *first["loc"]))
+    return Misconfigured(f"{PREFIX}{path.upper()}: {rule(first)}")
 
 
 def redacted(settings: Settings) -> dict[str, str]:
@@ -141,6 +146,13 @@ def _unknown(environment: Mapping[str, str]) -> Iterator[str]:
         remote = path[0] in ("agents", "zones") and len(path) in (2, 3) and all(path)
         if path not in known and not remote:
             yield variable
+
+
+def _hint(unknown: str) -> str:
+    """The setting that was meant, if one is close; the prefix is all the same."""
+    names = [name.removeprefix(PREFIX) for name, _, _ in _variables()]
+    near = get_close_matches(unknown[len(PREFIX) :].upper(), names, n=1, cutoff=0.75)
+    return f"there is {PREFIX}{near[0]}" if near else "unset it, and see `worker check`"
 
 
 def _not_json(environment: Mapping[str, str]) -> str:

@@ -76,6 +76,31 @@ def test_what_breaks_the_schema_is_named_and_never_quoted(
     assert "secret-7" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("type", "field", "value", "said"),
+    [
+        ("evaluation.cancel", "evaluation_id", "x", "must be a UUID"),
+        ("session.cancel", "session_id", "x", "must be {26 characters}.{zone}"),
+        ("session.cancel", "turn_id", "a/b", "must be 1 to 128 letters, digits or ._:- that begin with"),
+        ("evaluation.cancel", "expires_at", "now", "must be an RFC 3339 time with an offset"),
+        ("evaluation.cancel", "expires_at", "2026-02-31T00:00:00Z", "must be a time that exists"),
+        ("evaluation.cancel", "grace_period_seconds", -1, "must be at least 0"),
+        ("evaluation.cancel", "deadline_seconds", 1.5, "must be a whole number"),
+        ("evaluation.cancel", "cleanup", "yes", "must be true or false"),
+        ("evaluation.cancel", "mode", "x", "must be 'graceful' or 'force'"),
+        ("evaluation.cancel", "reason", "x" * 1025, "must have at most 1024 characters"),
+        ("evaluation.cancel", "reason", 7, "must be a text"),
+        ("workflow.update", "job", [], "must be a JSON object"),
+        ("custom_harness.cancel", "team_id", ..., "is missing"),
+    ],
+)
+def test_a_broken_rule_is_said_in_words_of_our_own(type: str, field: str, value: Any, said: str) -> None:
+    data = {**examples.load(type).payload, field: value}
+    with pytest.raises(Invalid) as caught:
+        prepare(type, {name: given for name, given in data.items() if given is not ...})
+    assert str(caught.value).startswith(f"{field}: {said}")
+
+
 def test_an_aggregate_has_a_known_kind_and_an_id_of_that_kind() -> None:
     assert aggregate("session", "01ARZ3NDEKTSV4RRFFQ69G5FAV.EU").id == "01arz3ndektsv4rrffq69g5fav.eu"
     for kind, name in (("harness", "x"), ("evaluation", "../orgs/x"), ("org", "a/b"), ("session", "x")):

@@ -245,5 +245,6 @@ def launch(evaluation_id: str, command: Sequence[str], *, log: Path | None = Non
             setsigdef=ignored_by_python,
         )
     except OSError as error:
-        raise Misconfigured(f"{command[0]}, output to {output}: cannot be started: {error.strerror}") from error
+        into = f", output to {log}" if log else ""
+        raise Misconfigured(f"{command[0]}{into}: cannot be started: {error.strerror}") from error
     return JobIdentity(NAMESPACE, _name(uid), uid)

@@ -31,7 +31,10 @@ def about() -> None:
 
 @app.command()
 def run() -> None:
-    """Consume commands until SIGTERM (drains) or a second one (stops at once; nothing is lost either way)."""
+    """Consume commands until SIGTERM.
+
+    It drains; a second SIGTERM stops at once; nothing is lost either way.
+    """
     from worker.cli.serving import serve
 
     leave_with(serve())
@@ -39,7 +42,10 @@ def run() -> None:
 
 @app.command()
 def demo(as_json: Json = False) -> None:
-    """Start a worker and real things, cancel and update them, and check that what was promised came true."""
+    """Cancel real things, and check what was promised.
+
+    Starts a worker of its own, child processes, an A2A agent and an executor; ends what it started.
+    """
     from worker.cli.serving import play
 
     leave_with(play(as_json=as_json))
@@ -54,28 +60,23 @@ def create(
         str | None,
         typer.Option("--run", help="With `evaluation`: its Job, a command, started in its own group."),
     ] = None,
-    team: Annotated[str, typer.Option(help="With --run: the team that owns it.")] = "demo",
+    team: Annotated[str | None, typer.Option(help="With --run: the team that owns it. Default: demo.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a new aggregate's document, only if absent, and print its id.
+    """Write a new aggregate's document and print its id.
 
-    FILE is a JSON object with `kind` (workflow, session, org or custom_harness) and the fields of the published
-    document's state; a workflow may have its `request` beside it, an org has whole harnesses.
+    What exists stays as it is. FILE is a JSON object with `kind` (workflow, session, org or custom_harness) and the
+    fields of the published document's state; a workflow may have its `request` beside it, an org has whole harnesses.
     """
     from worker.cli import creating
 
-    if command is None:
-        leave_with(creating.create_from_file(what, as_json=as_json))
-    if what != "evaluation":
-        raise typer.BadParameter("goes with `evaluation` only", param_hint="--run")
-    leave_with(creating.create_evaluation(command, team, as_json=as_json))
+    leave_with(creating.create(what, command, team, as_json=as_json))
 
 
 @app.command()
 def send(
-    what: Annotated[
-        str, typer.Argument(metavar="TYPE|FILE", help="A command type with an ID; or CloudEvents in a file (-: stdin).")
-    ],
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="TYPE|FILE", help="A command type with an ID; or a file (-: stdin).")],
     name: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Evaluation, custom harness, session or harness.")
     ] = None,
@@ -109,11 +110,17 @@ def send(
     raw: Annotated[bool, typer.Option("--raw", help="Publish without a check against the schema.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Publish commands; with --wait print the verdict on each."""
-    from worker.cli.sending import Flags, publish
+    """Publish commands; with --wait print the verdict on each.
+
+    FILE holds commands: structured CloudEvents {specversion, id, type, source, time, data}, or records {key, headers,
+    value}; one object, an array, or one a line.
+    """
+    from worker.cli.commands import Flags
+    from worker.cli.sending import publish
 
     common = {"expires_at": expires_at, "expected_version": expected_version, "correlation_id": correlation_id}
     flags = Flags(
+        given=_given(context, but=("what", "name", "wait", "raw", "as_json")),
         subject=subject,
         reason=reason,
         teams=tuple(team or ("demo",)),
@@ -131,9 +138,19 @@ def send(
     leave_with(publish(what, name, flags, raw=raw, wait_seconds=wait, as_json=as_json))
 
 
+def _given(context: typer.Context, *, but: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags that stand on the command line."""
+    parameters = [each for each in context.command.params if each.name and each.name not in but]
+    sources = {each.opts[0]: context.get_parameter_source(str(each.name)) for each in parameters}
+    return tuple(flag for flag, source in sources.items() if source and source.name == "COMMANDLINE")
+
+
 @app.command()
 def results(follow: Follow = False, as_json: Json = False) -> None:
-    """Print verdicts, a line each; with --json exactly as published."""
+    """Print verdicts, a line each.
+
+    With --json, exactly as published.
+    """
     from worker.cli.reading import print_results
 
     leave_with(print_results(follow=follow, as_json=as_json))
@@ -149,11 +166,14 @@ def status(follow: Follow = False, as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="evaluation, custom-harness, session or org.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="evaluation, custom-harness, session or org.")],
     name: Annotated[str, typer.Argument(metavar="ID")],
     as_json: Json = False,
 ) -> None:
-    """Print an aggregate's document and its story: who, why, when, what was decided, the evidence."""
+    """Print an aggregate's document and its story.
+
+    Who, why, when, what was decided, and the evidence.
+    """
     from worker.cli import showing
 
     leave_with(showing.show(kind, name, as_json=as_json))
@@ -183,7 +203,10 @@ def harness_get(
 
 @dead_letters_app.command("list")
 def dead_letters_list(as_json: Json = False) -> None:
-    """Print dead letters, a line each: the command record's partition:offset, time and reason."""
+    """Print dead letters, a line each.
+
+    The command record's partition:offset, time and reason.
+    """
     from worker.cli.reading import list_dead_letters
 
     leave_with(list_dead_letters(as_json=as_json))
@@ -202,7 +225,10 @@ def dead_letters_show(
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Print the effective settings, secrets as stars, and probe each dependency."""
+    """Print the settings and probe each dependency.
+
+    Settings as they are in effect, secrets as stars.
+    """
     from worker.cli import checking
 
     leave_with(checking.check(as_json=as_json))
@@ -210,7 +236,10 @@ def check(as_json: Json = False) -> None:
 
 @app.command()
 def reconcile(as_json: Json = False) -> None:
-    """Publish resume commands now for what is unsettled and due, and print how many."""
+    """Go on now with what is unsettled and due.
+
+    Publishes resume commands, and prints how many.
+    """
     from worker.cli import serving
 
     leave_with(serving.reconcile(as_json=as_json))
@@ -221,7 +250,10 @@ def diagram(
     name: Annotated[str | None, typer.Argument(help="workflow, turn, session or harness; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the lifecycles as Mermaid state diagrams, drawn from the tables that decide."""
+    """Print the lifecycles as Mermaid state diagrams.
+
+    They are drawn from the tables that decide.
+    """
     from worker.cli import serving
 
     leave_with(serving.draw(name, as_json=as_json))

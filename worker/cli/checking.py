@@ -1,17 +1,20 @@
 """`worker check`: the effective settings, and whether each dependency can be reached.
 
-A probe changes nothing: log and store are read, agents and zones get a TCP connection that is closed again (nothing is
-said over it, so no credential is either), and the process table is looked at.
+A probe changes nothing but that it makes a database where there is none: log and store are read, agents and zones get a
+TCP connection that is closed again (nothing is said over it, so no credential is either), and the process table is
+looked at.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from worker import bootstrap, settings
+from worker.adapters.sqlite import SqliteLog
 from worker.cli.exits import Exit, complain
 from worker.cli.printing import columns, indented, say
 from worker.errors import WorkerError
@@ -31,7 +34,7 @@ class Probe(NamedTuple):
 
 
 async def check(*, as_json: bool) -> Exit:
-    """Print both; a dependency that cannot be used is a line on stderr as well.  Raises Misconfigured."""
+    """Print both; on stderr, one line names the dependencies that cannot be used.  Raises Misconfigured."""
     given = settings.load()
     shown = settings.redacted(given)
     probes = await _probe_all(given, bootstrap.ports(given))
@@ -41,10 +44,10 @@ async def check(*, as_json: bool) -> Exit:
         say(["settings", *indented(columns(shown.items()))])
         rows = [(probe.name, "ok" if probe.ok else "FAILED", probe.detail) for probe in probes]
         say(["dependencies", *indented(columns(rows))])
-    for probe in probes:
-        if not probe.ok:
-            complain(f"{probe.name}: {probe.detail}")
-    return Exit.DONE if all(probe.ok for probe in probes) else Exit.WRONG
+    failed = [probe.name for probe in probes if not probe.ok]
+    if failed:
+        complain(f"failed: {', '.join(failed)}")
+    return Exit.WRONG if failed else Exit.DONE
 
 
 async def _probe_all(given: Settings, ports: Ports) -> list[Probe]:
@@ -54,6 +57,7 @@ async def _probe_all(given: Settings, ports: Ports) -> list[Probe]:
         return [
             await _probe("store", _store(ports)),
             await _probe("log", _log(ports)),
+            await _probe("worker", _worker(bootstrap.database(given).path)),
             await _probe("processes", _processes(ports)),
             *await asyncio.gather(*(_probe(name, _connect(url)) for name, url in remote.items())),
         ]
@@ -79,6 +83,11 @@ async def _store(ports: Ports) -> str:
 async def _log(ports: Ports) -> str:
     bounds = await ports.stream.bounds(Topic.COMMANDS)
     return f"{len(bounds)} partitions, {sum(end - first for first, end in bounds.values())} commands"
+
+
+async def _worker(database: Path) -> str:
+    pid = SqliteLog.holder(database)
+    return "none runs on this file" if pid is None else f"pid {pid}"
 
 
 async def _processes(ports: Ports) -> str:

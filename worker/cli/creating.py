@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from schemas.documents import Document, HarnessMetadata, SessionState, StateBase, WorkflowState
 from worker.adapters.processes import launch
 from worker.cli.exits import Exit, Wrong, complain
-from worker.cli.given import read_object, read_text
+from worker.cli.given import read_object, read_text, unknown_field
 from worker.cli.opening import opened
 from worker.cli.orgs import org_of
 from worker.cli.printing import say
@@ -25,6 +25,8 @@ from worker.errors import Conflict
 from worker.ports import DocumentStore
 
 M = TypeVar("M", bound=BaseModel)
+TEAM = "demo"
+"""Owns an evaluation where no team is named; the actor of `worker send` belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,20 @@ class Draft:
     beside: dict[str, bytes] = field(default_factory=dict)
 
 
-async def create_from_file(name: str, *, as_json: bool) -> Exit:
-    """Raises Wrong, which names the field."""
+async def create(what: str, command: str | None, team: str | None, *, as_json: bool) -> Exit:
+    """`what` is `evaluation`, whose Job is the command; or a file.  Raises Wrong."""
+    if what == "evaluation":
+        if command is None:
+            raise Wrong("--run is missing: the command that is its Job")
+        return await _evaluation(command, team or TEAM, as_json=as_json)
+    for flag, given in (("--run", command), ("--team", team)):
+        if given is not None:
+            raise Wrong(f"{flag}: only with `evaluation`")
+    return await _from_file(what, as_json=as_json)
+
+
+async def _from_file(name: str, *, as_json: bool) -> Exit:
+    """The document that a file describes.  Raises Wrong, which names the field."""
     given = read_object(name, read_text(name))
     try:
         draft = _draft(given)
@@ -47,11 +61,11 @@ async def create_from_file(name: str, *, as_json: bool) -> Exit:
         raise Wrong(f"{name}: {invalid(error)}") from None
     except ValueError as error:
         raise Wrong(f"{name}: {error}") from None
-    async with opened() as (ports, _):
+    async with opened(makes=True) as (ports, _):
         return await _create(ports.store, draft, as_json=as_json)
 
 
-async def create_evaluation(command: str, team: str, *, as_json: bool) -> Exit:
+async def _evaluation(command: str, team: str, *, as_json: bool) -> Exit:
     """Start a command as the Job of a new evaluation, and record it; what cannot be recorded is stopped again."""
     try:
         words = shlex.split(command)
@@ -60,7 +74,7 @@ async def create_evaluation(command: str, team: str, *, as_json: bool) -> Exit:
     if not words:
         raise Wrong("--run: must name a command")
     evaluation_id = str(uuid4())
-    async with opened() as (ports, _):
+    async with opened(makes=True) as (ports, _):
         job = launch(evaluation_id, words)
         now = datetime.now(UTC)
         given = {
@@ -132,8 +146,8 @@ def _workflow(fields: dict[str, Any]) -> Draft:
 
 def _checked(model: type[M], fields: dict[str, Any]) -> M:
     """A typo must not pass for a field that was left out, and what the worker counts and remembers is its own."""
-    if unknown := sorted(fields.keys() - model.model_fields.keys()):
-        raise ValueError(f"{unknown[0]}: no such field")
+    if unknown := unknown_field(fields, model.model_fields):
+        raise ValueError(unknown)
     made = model.model_validate(fields)
     for name in StateBase.model_fields.keys() & model.model_fields.keys():
         if getattr(made, name) != StateBase.model_fields[name].default:

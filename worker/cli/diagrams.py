@@ -4,10 +4,10 @@ An arrow stands for every trigger that leads from one status to another, and is 
 nothing, or does not win, has no arrow.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from schemas.status import HarnessStatus, SessionStatus, Status
-from worker.domain.lifecycle import HARNESS, SESSION, TURN, WORKFLOW, Table
+from worker.domain.lifecycle import HARNESS, SESSION, TURN, WORKFLOW, Table, Trigger
 
 Arrow = tuple[str, str, str]
 """Status before, status after, trigger; an empty trigger is not labelled."""
@@ -16,7 +16,7 @@ Arrow = tuple[str, str, str]
 def diagrams() -> dict[str, str]:
     """-> {lifecycle: Mermaid text}."""
     return {
-        "workflow": _drawn(Status.CREATED, _of_table(WORKFLOW)),
+        "workflow": _drawn(Status.CREATED, _of_workflow()),
         "turn": _drawn(Status.CREATED, _of_table(TURN)),
         "session": _drawn(SessionStatus.OPEN, _of_session()),
         "harness": _drawn(HarnessStatus.ACTIVE, _of_harness()),
@@ -30,6 +30,15 @@ def _of_table(table: Table) -> list[Arrow]:
         for trigger, cell in row.items()
         if isinstance(cell, Status)
     ]
+
+
+def _of_workflow() -> Iterator[Arrow]:
+    """What is recorded could still run: there, a reported `cancelled` only starts the teardown, as a cancel does."""
+    for before, after, trigger in _of_table(WORKFLOW):
+        stops_nothing = trigger == Trigger.REPORTED_CANCELLED
+        yield before, after, f"{trigger}, nothing to stop" if stops_nothing else trigger
+        if trigger == Trigger.CANCEL:
+            yield before, after, Trigger.REPORTED_CANCELLED.value
 
 
 def _of_session() -> list[Arrow]:

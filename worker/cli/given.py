@@ -1,12 +1,13 @@
-"""What users give: files, strict JSON, CloudEvents, times.  Whatever is wrong with it is `Wrong`, in one line.
+"""What users give: files, strict JSON, names of fields, times.  Whatever is wrong with it is `Wrong`, in one line.
 
 Knows nothing of what is done with it.
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,18 @@ def read_object(name: str, text: str) -> dict[str, Any]:
     return found
 
 
-def read_events(name: str) -> Iterator[tuple[str, Any]]:
-    """One event, an array of them, or one a line; -> where each stands, and what stands there.  Raises Wrong."""
+def read_commands(name: str) -> Iterator[tuple[str, Any]]:
+    """One object, an array, or one a line; -> where each stands, and what stands there.  Raises Wrong."""
     text = read_text(name)
+    if not text.strip():
+        return
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if len(lines) > 1 and _is_json(lines[0][1]):
         yield from ((f"{name} line {number}", read_json(f"{name} line {number}", line)) for number, line in lines)
         return
     whole = read_json(name, text)
     if isinstance(whole, list):
-        yield from ((f"{name} event {number}", event) for number, event in enumerate(whole, 1))
+        yield from ((f"{name} command {number}", each) for number, each in enumerate(whole, 1))
     else:
         yield name, whole
 
@@ -66,6 +69,15 @@ def read_time(name: str, text: Any) -> datetime | None:
         return _TIME.validate_python(text)
     except ValidationError:
         raise Wrong(f"{name}: must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z") from None
+
+
+def unknown_field(given: Iterable[str], known: Iterable[str]) -> str | None:
+    """The first name that is none, and the one that was meant; None: all are known."""
+    names = sorted(known)
+    for name in sorted(set(given).difference(names)):
+        near = get_close_matches(name, names, n=1)
+        return f"{name}: no such field" + (f"; there is {near[0]}" if near else "")
+    return None
 
 
 def _is_json(text: str) -> bool:

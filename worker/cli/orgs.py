@@ -14,7 +14,8 @@ from schemas.codes import CODES
 from schemas.documents import OrgState
 from schemas.harness import Harness, HarnessEntry
 from schemas.status import HarnessStatus
-from worker.client.messages import invalid
+from worker.cli.given import unknown_field
+from worker.client.messages import invalid, path
 from worker.domain.harness import HARNESS_ID, Changes, apply_changes, parse_changes, refuse_change
 
 FIELDS = ("org_id", "default", "models", "capabilities", "harnesses")
@@ -22,8 +23,8 @@ FIELDS = ("org_id", "default", "models", "capabilities", "harnesses")
 
 def org_of(given: Mapping[str, Any], now: datetime) -> tuple[OrgState, dict[str, bytes]]:
     """-> the directory, and the bodies by key.  Raises ValueError."""
-    if unknown := sorted(given.keys() - set(FIELDS)):
-        raise ValueError(f"{unknown[0]}: no such field")
+    if unknown := unknown_field(given, FIELDS):
+        raise ValueError(unknown)
     listed = given.get("harnesses", [])
     if not isinstance(listed, list):
         raise ValueError("harnesses: must be a list of whole harnesses")
@@ -57,11 +58,11 @@ def _harness(at: str, fields: Any, now: datetime) -> tuple[Harness, Changes]:
     """The harness as it is stored, and its fields as the changes of an update."""
     if not isinstance(fields, dict):
         raise ValueError(f"{at}: must be a whole harness, a JSON object")
-    if unknown := sorted(fields.keys() - Harness.model_fields.keys()):
-        raise ValueError(f"{at}.{unknown[0]}: no such field")
+    if unknown := unknown_field(fields, Harness.model_fields):
+        raise ValueError(f"{at}.{unknown}")
     changes = parse_changes({name: value for name, value in fields.items() if name != "status"})
     if not isinstance(changes, Changes):
-        raise ValueError(f"{at}.{'.'.join(str(part) for part in changes[0].loc)}: {changes[0].msg}")
+        raise ValueError(f"{at}.{path(changes[0])}: {changes[0].msg.removeprefix('Value error, ')}")
     whole = {name: value for name, value in fields.items() if value is not None}
     try:
         harness = Harness.model_validate({"created_at": now, "updated_at": now, **whole})

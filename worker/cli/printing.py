@@ -10,6 +10,7 @@ from datetime import datetime
 import typer
 
 from schemas.base import Blob, time_text
+from schemas.documents import OrgState, SessionState, State, WorkflowState
 from schemas.receipts import Receipt, ResourceReceipt
 from schemas.status_events import StatusEvent
 from schemas.verdicts import Verdict
@@ -38,21 +39,38 @@ def columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
 
 
+def verdict_head(verdict: Verdict) -> str:
+    """What the answer is, everywhere alike."""
+    dry = ", dry run" if verdict.dry_run else ""
+    return f"{verdict.code} ({verdict.http_status}, {verdict.outcome}{dry})"
+
+
 def result_line(verdict: Verdict) -> str:
     """One verdict in one line."""
     about = verdict.aggregate
     where = f"{about.type}/{about.id} {about.status_before} -> {about.status_after}" if about else "-"
     parts = (
         time_text(verdict.finished_at),
-        str(verdict.http_status),
-        verdict.outcome,
-        verdict.code,
+        verdict_head(verdict),
         verdict.command.type,
         where,
         verdict.receipt.evidence if verdict.receipt else "",
         verdict.command.id,
     )
     return "  ".join(part for part in parts if part)
+
+
+def standing(state: State) -> str:
+    """Where an aggregate stands, in few words."""
+    match state:
+        case WorkflowState():
+            return state.status.value
+        case SessionState():
+            turn = state.turn
+            last = f"turn {turn.number} ({turn.turn_id}) {turn.status}" if turn else "no turn yet"
+            return f"{state.status}, {last}"
+        case OrgState():
+            return f"{len(state.harnesses)} harness{'es' * (len(state.harnesses) != 1)}"
 
 
 def status_line(event: StatusEvent) -> str:
@@ -64,14 +82,15 @@ def status_line(event: StatusEvent) -> str:
     return f"{time_text(event.at)}  {what}  {change}  version {event.version}  by {event.cause}"
 
 
-def verdict_lines(verdict: Verdict) -> Iterator[str]:
-    """A verdict for people, with its evidence."""
-    dry = "dry run, " if verdict.dry_run else ""
-    yield f"{verdict.code} ({dry}{verdict.outcome}, {verdict.http_status}): {verdict.message}"
+def verdict_lines(verdict: Verdict, *, asked: str = "") -> Iterator[str]:
+    """A verdict for people, with its evidence; `asked`: what the command was aimed at, where that is known."""
+    yield f"{verdict_head(verdict)}: {verdict.message}"
     yield f"  command    {verdict.command.type} {verdict.command.id}{_by(verdict)}"
     if about := verdict.aggregate:
         yield f"  about      {about.type}/{about.id}, version {about.version}"
         yield f"  status     {about.status_before} -> {about.status_after}"
+    elif asked:
+        yield f"  asked      {asked}"
     for effect in verdict.would:
         yield f"  would      {effect}"
     for error in verdict.errors:
@@ -104,7 +123,8 @@ def _resource_lines(resource: ResourceReceipt) -> Iterator[str]:
     if resource.pods:
         yield f"  pods      {len(resource.pods)} seen"
     for step in resource.escalations:
-        yield f"  escalated {time_text(step.at)}, {step.pod}, grace {step.grace_period_seconds} s"
+        what = "killed" if step.grace_period_seconds else "removed without proof"
+        yield f"  {what:<9} {time_text(step.at)}, {step.pod}"
 
 
 def _by(verdict: Verdict) -> str:

@@ -12,7 +12,7 @@ from schemas.documents import Document, OrgState, SessionState, WorkflowState
 from schemas.harness import Harness
 from worker.cli.exits import Exit, complain
 from worker.cli.opening import opened
-from worker.cli.printing import columns, indented, say, verdict_lines
+from worker.cli.printing import columns, indented, say, standing, verdict_lines
 from worker.cli.story import Chapter, story
 from worker.client import Denied, aggregate
 from worker.client.messages import invalid
@@ -25,7 +25,7 @@ HIDDEN = {"personal", "verdicts", "outbox"}
 
 async def show(kind: str, name: str, *, as_json: bool) -> Exit:
     """The document of an aggregate and its story.  Raises Invalid for a malformed id."""
-    wanted = aggregate(kind, name)
+    wanted = aggregate(kind.replace("_", "-"), name)
     async with opened() as (ports, client):
         document = await client.document(wanted)
         chapters = await story(client, Sealer(ports.store, ports.ids), wanted)
@@ -61,15 +61,7 @@ def _head(document: Document | None) -> str:
     if document is None:
         return "there is no document"
     counters = f"version {document.state.version}, revision {document.revision}, audit {document.chain.audit_seq}"
-    match document.state:
-        case WorkflowState():
-            return f"{document.state.status}, {counters}"
-        case SessionState():
-            turn = document.state.turn
-            last = f"turn {turn.number} ({turn.turn_id}) {turn.status}" if turn else "no turn yet"
-            return f"{document.state.status}, {last}, {counters}"
-        case OrgState():
-            return f"{len(document.state.harnesses)} harnesses, {counters}"
+    return f"{standing(document.state)}, {counters}"
 
 
 def _facts(document: Document | None) -> Iterator[tuple[str, str]]:
@@ -118,8 +110,8 @@ def _told(chapter: Chapter) -> Iterator[str]:
 def _who(chapter: Chapter) -> str:
     command = chapter.command
     if command is None:
-        found = "found as created" if chapter.audit_seq == 1 else "found changed by somebody else"
-        return found if chapter.what == "adopted" else chapter.what
+        found = "found as its creator wrote it" if chapter.audit_seq == 1 else "found changed by somebody else"
+        return f"{found}: {chapter.found}" if chapter.found else chapter.what
     by = f" by {command.subject}" if command.subject else ""
     why = f": {command.reason}" if command.reason else ""
     return f"{command.type} {command.id}{by}{why}"

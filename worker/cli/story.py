@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from schemas.audit import AuditRecord
 from schemas.base import Blob, Model, Time, time_text
 from schemas.commands import Aggregate, Command
+from schemas.documents import State
 from schemas.events import (
     Cleaned,
     DetailChanged,
@@ -30,11 +31,13 @@ from schemas.events import (
 )
 from schemas.observations import Observed
 from schemas.verdicts import Verdict
+from worker.cli.printing import standing
 from worker.client import Client
 from worker.sealing import Sealer
 
 ERASED = "erased"
 _INPUT: TypeAdapter[Command | Observed] = TypeAdapter(Command | Observed)
+_STATE: TypeAdapter[State] = TypeAdapter(State)
 _EVENTS: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Event, ...])
 
 
@@ -60,6 +63,8 @@ class Chapter(Model):
     """Its place in the chain; 0: a refusal, outside of it."""
     what: str
     """`command`, `observed`, or `adopted`: a state that was found, as created."""
+    found: str | None = None
+    """Of such a state: where it stood, for people."""
     command: Asked | None = None
     """The command, if it was one."""
     changes: tuple[str, ...] = ()
@@ -86,11 +91,15 @@ async def _chapter(client: Client, sealer: Sealer, record: AuditRecord) -> Chapt
     events = record.events
     if isinstance(events, Blob):
         events = _EVENTS.validate_json(await client.payload(events))
+    found = record.found if record.kind == "adopted" else None
+    if isinstance(found, Blob):
+        found = _STATE.validate_json(await client.payload(found))
     verdicts = [event.verdict for event in events if isinstance(event, Remembered | Failed)]
     return Chapter(
         at=record.context.now,
         audit_seq=record.audit_seq,
         what="adopted" if given is None else given.kind,
+        found=standing(found) if found else None,
         command=await _asked(sealer, given, record) if isinstance(given, Command) else None,
         changes=tuple(change for event in events if (change := _change(event))),
         verdicts=tuple(verdicts) if record.verdict is None else (record.verdict,),

@@ -16,6 +16,7 @@ from schemas.base import CommandId, SessionId, Token, Uuid, to_milliseconds
 from schemas.cloudevents import headers
 from schemas.commands import OPERATIONS, Aggregate, Common, aggregate_of
 from schemas.verdicts import FieldError
+from schemas.wording import rule
 from worker.errors import WorkerError
 from worker.ports import Headers, Outgoing, Topic
 
@@ -35,8 +36,13 @@ class Invalid(WorkerError):
     """What was given breaks the published schema, so nothing was published; `errors` name fields and rules."""
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
-        super().__init__("; ".join(f"{'.'.join(str(part) for part in error.loc)}: {error.msg}" for error in errors))
+        super().__init__("; ".join(f"{path(error)}: {error.msg}" for error in errors))
         self.errors = errors
+
+
+def path(error: FieldError) -> str:
+    """Where a field stands; `data`: the whole."""
+    return ".".join(str(part) for part in error.loc) or "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,8 @@ def aggregate(kind: str, id: str) -> Aggregate:
 
 def invalid(error: ValidationError, *at: str) -> Invalid:
     """Fields and rules, never the values that were given."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return Invalid(tuple(FieldError(loc=(*at, *e["loc"]), msg=e["msg"], type=e["type"]) for e in found[:20]))
+    found = error.errors(include_url=False, include_input=False)
+    return Invalid(tuple(FieldError(loc=(*at, *e["loc"]), msg=rule(e), type=e["type"]) for e in found[:20]))
 
 
 def _checked(adapter: TypeAdapter[str], name: str, value: str) -> str:

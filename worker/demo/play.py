@@ -3,6 +3,7 @@
 Knows nothing of how results are printed (report.py) or of what the things are (world.py).
 """
 
+import asyncio
 import shutil
 import tempfile
 import time
@@ -39,12 +40,22 @@ async def play(*, json: bool, folder: Path | None = None) -> int:
     return report.close()
 
 
+async def _everybody(run: str) -> dict[str, list[int]]:
+    """The census once all are there: one that is between fork and exec shows no marker yet."""
+    until = time.monotonic() + 2
+    while True:
+        found = census(run)
+        if found.keys() >= RUNNING or time.monotonic() > until:
+            return found
+        await asyncio.sleep(0.05)
+
+
 async def _perform(world: World, report: Report) -> None:
     began = time.monotonic()
     report.say("starting a worker, an A2A agent, an executor, and things to cancel")
     await world.start()
-    before = census(world.run)
-    report.say(f"{sum(map(len, before.values()))} processes run, {len(before) - 1} things among them")
+    before = await _everybody(world.run)
+    report.say(f"{len(before) - 1} things, {sum(map(len, before.values()))} processes")
     verdicts = Verdicts(world.stream)
     await verdicts.start()
     try:

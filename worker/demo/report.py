@@ -9,14 +9,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from schemas.codes import CODES
 from schemas.receipts import Receipt
 from worker.demo.judging import Answer, Check
 from worker.demo.step import Expected, Scene
 
 PLAIN_WIDTH = 150
 """Columns where the output is no terminal, so that no line of a log is folded in the middle of a word."""
-COLUMNS = {"command": 8, "promised": 6, "verdict": 7, "receipt": 9}
+WIDE = {"command": 8, "promised": 6, "verdict": 6, "receipt": 9}
 """Columns of a scene's table, and their share of the width."""
+NARROW = {"command and verdict": 10, "receipt": 11}
+"""The same where there is not the room: the verdict stands below its command, and what was promised is left out."""
+WIDE_COLUMNS_MIN = 140
 MARKS = {True: "[green]✓[/]", False: "[bold red]✗[/]"}
 
 
@@ -46,11 +50,14 @@ class Report:
         """One table of verdicts and receipts."""
         self._answers += answers
         table = Table(title=scene.title, title_justify="left", title_style="bold", expand=True)
-        for column, ratio in COLUMNS.items():
+        wide = self._console.width >= WIDE_COLUMNS_MIN
+        for column, ratio in (WIDE if wide else NARROW).items():
             table.add_column(column, ratio=ratio, overflow="fold")
         table.add_column("", width=1)
         for answer in answers:
-            table.add_row(*_row(answer))
+            command, promised, verdict, receipt, mark = _row(answer)
+            cells = (command, promised, verdict) if wide else (f"{command}\n{verdict}",)
+            table.add_row(*cells, receipt, mark)
         self._console.print(table)
 
     def check(self, check: Check) -> None:
@@ -87,15 +94,21 @@ def _row(answer: Answer) -> tuple[str, str, str, str, str]:
     return (
         f"{step.type} [cyan]{step.target}[/]\n[dim]{step.story}[/]",
         _promise(step.expected),
-        f"{verdict.http_status} {verdict.code}" + _status(answer) if verdict else "none",
+        _head(verdict.code, verdict.http_status, verdict.outcome, dry_run=verdict.dry_run) + _status(answer)
+        if verdict
+        else "none",
         "\n".join([*evidence, *(f"[red]{escape(line)}[/]" for line in answer.amiss)]),
         MARKS[not answer.amiss],
     )
 
 
+def _head(code: str, http_status: int, outcome: str, *, dry_run: bool) -> str:
+    return f"{code} ({http_status}, {outcome}{', dry run' if dry_run else ''})"
+
+
 def _promise(expected: Expected) -> str:
     words = [
-        f"{expected.http_status} {expected.code}",
+        _head(expected.code, expected.http_status, CODES[expected.code].outcome, dry_run=expected.would),
         expected.evidence or "",
         "same bytes" if expected.same_bytes else "",
     ]

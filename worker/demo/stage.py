@@ -40,9 +40,10 @@ class Stage:
         letters = sum(end - first for first, end in bounds.values())
         broken = sum(answer.step.form == "broken" for answer in self._answers)
         seen = f"{len(self._answers)} commands"
+        lettered = f"{letters} dead letter{'s' * (letters != 1)}"
         return [
             Check("each command record has one verdict", not wrong, ", ".join(wrong) or seen),
-            Check("only the broken record is a dead letter", letters == broken == 1, f"{letters} dead letters"),
+            Check("only the broken record is a dead letter", letters == broken == 1, lettered),
             Check("what is unsettled has a marker", not self._unmarked, ", ".join(self._unmarked) or "it has"),
         ]
 

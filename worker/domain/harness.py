@@ -13,6 +13,7 @@ from schemas.documents import OrgState
 from schemas.harness import Capability, Harness, HarnessEntry, InitialFile, NetworkAccess
 from schemas.status import HarnessStatus
 from schemas.verdicts import FieldError
+from schemas.wording import rule
 from worker.domain.network_access import OPEN, Access, layer, merge
 
 HARNESS_ID = re.compile(r"harness_[0-9a-f]{32}")
@@ -108,8 +109,8 @@ def parse_changes(raw: Any) -> Changes | tuple[FieldError, ...]:
     try:
         return Changes.model_validate(given)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return tuple(FieldError(loc=tuple(e["loc"]), msg=e["msg"], type=e["type"]) for e in found[:20])
+        found = error.errors(include_url=False, include_input=False)
+        return tuple(FieldError(loc=tuple(e["loc"]), msg=rule(e)[:500], type=e["type"]) for e in found[:20])
 
 
 def apply_changes(harness: Harness, changes: Changes, now: datetime) -> Harness:

@@ -14,6 +14,7 @@ from worker.errors import AssignmentLost, Misconfigured, OutcomeUnknown, Positio
 from worker.ports import Assignment, Outgoing, PartitionOwner, Position, Record, Topic
 
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.002, 0.025
+LOCKS = Path("/proc/locks")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -126,6 +127,18 @@ class SqliteLog:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    @staticmethod
+    def holder(path: Path) -> int | None:
+        """Pid of the worker that has this database; takes no lock, so that it keeps no worker from starting."""
+        lock = path.with_suffix(".lock")
+        try:
+            pid, inode = lock.read_text().partition(" ")[0], lock.stat().st_ino
+            held = [line.split() for line in LOCKS.read_text().splitlines()]
+        except OSError:
+            return None
+        ours = any(words[1] == "FLOCK" and words[4] == pid and words[5].endswith(f":{inode}") for words in held)
+        return int(pid) if ours else None
 
     def _take_lock(self) -> None:
         """One worker per file; the lock goes with the process, the text says whose it is."""
