@@ -1,5 +1,6 @@
 """Personal fields of audit records: AES-GCM under one key per subject; erasing the key erases the person (must 10)."""
 
+import asyncio
 import base64
 import hashlib
 
@@ -28,6 +29,7 @@ class Sealer:
     def __init__(self, store: DocumentStore, ids: Ids) -> None:
         self._store, self._ids = store, ids
         self._keys: dict[str, AESGCM] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     async def seal(self, personal: Personal) -> Sealed:
         """Raises Unavailable."""
@@ -54,6 +56,16 @@ class Sealer:
         return Personal.model_validate_json(plain)
 
     async def _key(self, subject: str) -> AESGCM:
+        """Loaded or made once, however many lanes ask for it at the same time."""
+        lock = self._locks.setdefault(subject, asyncio.Lock())
+        try:
+            async with lock:
+                return self._keys.get(subject) or await self._load_or_make(subject)
+        finally:
+            if not lock.locked():
+                self._locks.pop(subject, None)
+
+    async def _load_or_make(self, subject: str) -> AESGCM:
         name = personal_key(subject)
         while (stored := await self._store.load(name)) is None:
             try:

@@ -241,6 +241,15 @@ async def test_a_dry_run_of_a_harness_update_says_what_would_happen(stack: Stack
     assert (verdict["code"], verdict["dry_run"], "harness" in verdict) == ("updated", True, False)
 
 
+async def test_many_lanes_that_seal_for_one_person_load_the_key_once(stack: Stack) -> None:
+    for n in range(20):
+        await stack.create(n)
+    await stack.engine.start()
+    await stack.stream.publish([message("workflow.update", f"u{n}", n, phase="x") for n in range(20)])
+    await stack.results(20)
+    assert [method for method, key in stack.hooks.calls if key.startswith("personal/")] == ["load", "create", "load"]
+
+
 # ------------------------------------------------------------------------------------ the end
 
 

@@ -197,3 +197,17 @@ async def test_partial_data_that_cannot_be_removed_is_a_warning(world: World) ->
     seen = await world.perform(RemovePartial("team-1", EVALUATION))
     assert isinstance(seen, PartialRemoved)
     assert seen.warning == "partial data was not removed: the store is away"
+
+
+async def test_partial_data_that_comes_back_is_a_warning_and_no_endless_loop(world: World) -> None:
+    class Stubborn:
+        async def list(self, prefix: str) -> list[str]:
+            return [f"{prefix}odd"]
+
+        async def delete(self, keys: list[str]) -> None: ...
+
+    world.store = Stubborn()
+    seen = await world.perform(RemovePartial("team-1", EVALUATION))
+    assert isinstance(seen, PartialRemoved)
+    assert seen.warning is not None
+    assert seen.warning.startswith("cannot be removed")

@@ -168,8 +168,7 @@ class Performer:
             look = partial(self._jobs.observe, job, since=view, timeout_seconds=seconds)
             view = await self._patiently(look)
             trail.pods |= dict.fromkeys(pod.uid for pod in view.pods)
-            if view.held_by:
-                trail.detail = f"held by {', '.join(view.held_by)}"
+            trail.detail = f"held by {', '.join(view.held_by)}" if view.held_by else ""
             if view.gone:
                 return Stopped(resource=trail.receipt("forced" if trail.forced else "stopped", self._clock.now()))
             await self._escalate(effect, job, view, trail)
@@ -273,9 +272,12 @@ class Performer:
         removed = 0
         for attempt in range(3):
             try:
+                last: list[str] = []
                 while keys := await self._store.list(prefix):
+                    if list(keys) == last:
+                        return PartialRemoved(objects=removed, warning=f"cannot be removed, and more: {keys[0]!r}")
                     await self._store.delete(keys)
-                    removed += len(keys)
+                    last, removed = list(keys), removed + len(keys)
                 return PartialRemoved(objects=removed)
             except Transient as error:
                 if attempt == 2:

@@ -21,7 +21,8 @@ class Backoff:
     def seconds(self, error: BaseException | None = None) -> float:
         """Half of the step fixed, half random; at least what the other side asked for."""
         step: float = min(self._max_seconds, self._first_seconds * 2.0 ** min(self.tries, 20))
-        asked = error.retry_after_seconds if isinstance(error, Unavailable) else None
+        cause = error if isinstance(error, Unavailable) else error.__cause__ if error else None
+        asked = cause.retry_after_seconds if isinstance(cause, Unavailable) else None
         return max(step * (0.5 + self._ids.jitter() / 2), min(asked or 0.0, RETRY_AFTER_MAX_SECONDS))
 
     async def pause(self, error: BaseException | None = None) -> None:
