@@ -201,10 +201,10 @@ async def test_partial_data_that_cannot_be_removed_is_a_warning(world: World) ->
 
 async def test_partial_data_that_comes_back_is_a_warning_and_no_endless_loop(world: World) -> None:
     class Stubborn:
-        async def list(self, prefix: str) -> list[str]:
-            return [f"{prefix}odd"]
+        async def delete(self, keys: Any) -> None: ...
 
-        async def delete(self, keys: list[str]) -> None: ...
+        async def list(self, prefix: str) -> Any:
+            return [f"{prefix}odd"]
 
     world.store = Stubborn()
     seen = await world.perform(RemovePartial("team-1", EVALUATION))
