@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TIERS_LEFT_OUT := --ignore=tests/benchmarks --ignore=tests/model
 
-.PHONY: help install lock test lint format demo model model-small mutants chaos chaos-small bench generate clean
+.PHONY: help install lock services test lint format demo model model-small mutants chaos chaos-small bench generate clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -23,6 +23,9 @@ $(STAMP): requirements.lock pyproject.toml
 lock: $(STAMP) ## resolve again and write requirements.lock
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+
+services: $(STAMP) ## a Docker engine, and images of real Kafka, S3 and Kubernetes: once per machine, some 15 minutes
+	$(BIN)/python -m tests.services
 
 test: $(STAMP) ## every tier that this machine can run
 	$(BIN)/python -m pytest $(TIERS_LEFT_OUT)

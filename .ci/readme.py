@@ -15,7 +15,8 @@ from worker.cli import exits
 from worker.cli.diagrams import diagrams
 from worker.settings import settings_table
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+FILES = [ROOT / "README.md", ROOT / "deploy/README.md"]
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[^\n]*?) -->\n)(?P<body>.*?)(<!-- /generated -->)", re.DOTALL)
 OPENING = re.compile(r"<!-- generated: ")
 
@@ -25,13 +26,13 @@ def blocks() -> dict[str, str]:
     drawn = {f"{name} lifecycle": f"```mermaid\n{text}\n```" for name, text in diagrams().items()}
     rows = [f"| `{name}` | {row.http_status} | {row.outcome} | {row.meaning} |" for name, row in CODES.items()]
     codes = "\n".join(["| code | HTTP | outcome | meaning |", "|---|---|---|---|", *rows])
-    return drawn | {"settings": settings_table(), "exit codes": exits.table(), "codes": codes}
+    return drawn | {"settings": settings_table(), "settings of services": settings_table(services=True), "exit codes": exits.table(), "codes": codes}
 
 
 def main(arguments: list[str]) -> str | None:
     """-> what is wrong; None: nothing."""
     check = "--check" in arguments
-    files = [Path(argument) for argument in arguments if argument != "--check"] or [README]
+    files = [Path(argument) for argument in arguments if argument != "--check"] or FILES
     made = blocks()
     for file in files:
         text = file.read_text("utf-8")

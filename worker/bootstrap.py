@@ -13,7 +13,7 @@ from worker.adapters.executor import HttpExecutor, Zone
 from worker.adapters.processes import ProcessController
 from worker.adapters.sqlite import Database, SqliteLog, SqliteStore, SqliteStream
 from worker.adapters.system import SystemClock, SystemIds
-from worker.ports import Ports
+from worker.ports import CommandLog, DocumentStore, EventStream, JobController, Ports
 from worker.settings import Settings, misconfigured
 
 if TYPE_CHECKING:
@@ -34,17 +34,44 @@ def database(settings: Settings) -> Database:
 
 def ports(settings: Settings) -> Ports:
     """Raises Misconfigured."""
-    shared = database(settings)
+    file = database(settings)  # one for all that is embedded; nothing is opened before it is used
+    log, stream = _log_and_stream(settings, file)
     return Ports(
-        log=SqliteLog(shared),
-        stream=SqliteStream(shared),
-        store=SqliteStore(shared),
-        jobs=ProcessController(),
+        log=log,
+        stream=stream,
+        store=_store(settings, file),
+        jobs=_jobs(settings),
         agents=A2AClient(_named("AGENTS", Agent, settings.agents)),
         executors=HttpExecutor(_named("ZONES", Zone, settings.zones)),
         clock=SystemClock(),
         ids=SystemIds(),
     )
+
+
+def _log_and_stream(settings: Settings, file: Database) -> tuple[CommandLog, EventStream]:
+    if settings.stack == "embedded":
+        return SqliteLog(file), SqliteStream(file)
+    from worker.adapters.kafka import Connection, KafkaLog, KafkaStream
+
+    connection = Connection(settings.kafka, settings.command_bytes_max)
+    return KafkaLog(connection), KafkaStream(connection)
+
+
+def _store(settings: Settings, file: Database) -> DocumentStore:
+    if settings.stack == "embedded":
+        return SqliteStore(file)
+    from worker.adapters.s3 import S3Store
+
+    return S3Store(settings.s3, SystemClock(), SystemIds())
+
+
+def _jobs(settings: Settings) -> JobController:
+    if settings.stack == "embedded":
+        return ProcessController()
+    from worker.adapters.kubernetes import KubernetesController
+
+    decisions = settings.decisions
+    return KubernetesController(settings.kubernetes, namespaces=decisions.namespaces, label=decisions.job_label)
 
 
 def engine(settings: Settings) -> "Engine":

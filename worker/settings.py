@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -35,6 +35,106 @@ Remote = Annotated[dict[str, Any], AfterValidator(_hide_credential)]
 """What an adapter needs to reach somebody."""
 
 
+HTTP_URL = r"^(https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^?#\s]*)?)?$"
+"""http or https, without user, password, query and fragment; or empty."""
+
+
+class S3Settings(BaseModel):
+    """Where documents are, on S3 or a server that speaks it; used by the stack `services`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    endpoint_url: Annotated[str, Field(pattern=HTTP_URL)] = ""
+    """URL of the server; empty: AWS, in the region."""
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "us-east-1"
+    """Region that requests are signed for."""
+    bucket: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")] = ""
+    """Bucket of the documents; it must exist."""
+    prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}/){0,3}$")] = ""
+    """What all keys begin with, such as `verdicts/`; empty: nothing."""
+    access_key: Annotated[str, Field(pattern=r"^[!-~]*$")] = ""
+    """Access key; empty: the library's default chain finds a credential (environment, profile, instance role)."""
+    secret_key: SecretStr = SecretStr("")
+    """Secret of the access key."""
+    path_style: bool = True
+    """Whether the bucket stands in the path of a URL; false: in the host name."""
+    ca_file: str = ""
+    """File of authorities (PEM) that vouch for the server; empty: the public ones."""
+    encryption: Literal["none", "AES256", "aws:kms"] = "none"
+    """Encryption that is asked for with each object; none: whatever the bucket does by itself."""
+    encryption_key_id: str = ""
+    """Key for `aws:kms`; empty: the bucket's own."""
+    connections_max: Annotated[int, Field(ge=1, le=10_000)] = 128
+    """Connections, and so requests at once; more wait here."""
+    connect_timeout_seconds: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 2
+    """Bound of connecting, in seconds."""
+    read_timeout_seconds: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 5
+    """Bound of a silence of the server, in seconds."""
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 30
+    """Bound of a whole request, in seconds."""
+
+
+class KafkaSettings(BaseModel):
+    """Where the log is, on Kafka; used by the stack `services`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    bootstrap_servers: Annotated[str, Field(pattern=r"^[^\s,]+(,[^\s,]+)*$")] = "localhost:9092"
+    """Brokers to begin with, as `host:port`, separated by commas."""
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How brokers are talked to."""
+    ca_file: str = ""
+    """File of authorities (PEM) that vouch for the brokers; empty: the public ones."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    """How the worker proves who it is, with SASL."""
+    sasl_username: str = ""
+    """Name for PLAIN and SCRAM."""
+    sasl_password: SecretStr = SecretStr("")
+    """Password for PLAIN and SCRAM."""
+    token_file: str = ""
+    """File that holds the token for OAUTHBEARER; read for each connection."""
+    token_command: str = ""
+    """Command that prints the token for OAUTHBEARER; run for each connection, without a shell."""
+    client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "verdict-worker"
+    """Name in the brokers' logs and quotas."""
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "worker"
+    """What the topics' names begin with, before a dot."""
+    group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "worker"
+    """Consumer group; the ids of transactions begin with it."""
+    group_instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,200}$")] = ""
+    """Name that no other worker has (such as the pod's): a restart then moves no partitions; empty: none."""
+    replication_factor: Annotated[int, Field(ge=1, le=15)] = 3
+    """Copies of topics that `worker topics create` makes."""
+    session_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 10
+    """Silence after which a worker's partitions go to others, in seconds."""
+    heartbeat_interval_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1
+    """How often a worker says that it lives, and hears that partitions move, in seconds."""
+    request_timeout_seconds: Annotated[float, Field(ge=0.5, le=300)] = 10
+    """Bound of one call, in seconds."""
+    transaction_timeout_seconds: Annotated[float, Field(ge=1, le=900)] = 20
+    """Bound of one commit, in seconds; what a dead worker left open holds readers up for so long."""
+    stall_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
+    """How long a partition may get nothing although there is something before the worker ends itself, in seconds."""
+
+
+class KubernetesSettings(BaseModel):
+    """How the cluster is reached that Jobs run in; used by the stack `services`.
+
+    Which Jobs it may touch is said by `decisions`: their namespaces, and the label that holds the evaluation's id.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    kubeconfig: str = ""
+    """Kubeconfig file; empty: the service account of the pod that the worker runs in."""
+    context: str = ""
+    """Context of the kubeconfig; empty: its current one."""
+    connect_timeout_seconds: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 2
+    """Bound of connecting, in seconds."""
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 5
+    """Bound of a whole request, in seconds; a watch is not one."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -46,12 +146,12 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    stack: Literal["embedded"] = "embedded"
-    """Where log, stream and store are: one SQLite file."""
+    stack: Literal["embedded", "services"] = "embedded"
+    """Where everything is: one SQLite file and this machine's processes, or Kafka, S3 and Kubernetes."""
     data_dir: Path = Path(".worker")
     """Folder of the embedded stack."""
     partitions: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Partitions of the embedded log; fixed once the file exists."""
+    """Partitions of the embedded log, and of topics that are created; fixed from then on."""
     command_bytes_max: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     """Largest command record, in bytes."""
     drain_timeout_seconds: Annotated[float, Field(ge=0, le=3600)] = 20
@@ -74,8 +174,14 @@ class Settings(BaseSettings):
     """A2A agents by name, as JSON, or a field a variable: `{"url", "credential", "timeout_seconds"}`."""
     zones: dict[str, Remote] = {}
     """Executor zones by name, as JSON, or a field a variable: `{"url", "credential"}`."""
+    kafka: KafkaSettings = KafkaSettings()
+    """The log of the stack `services`."""
     decisions: DecisionSettings = DecisionSettings()
     """Limits and defaults that decisions look at; agents and zones are filled in from those above."""
+    s3: S3Settings = S3Settings()
+    """Where documents are, in the stack `services`."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    """Where Jobs are, in the stack `services`."""
 
     def for_decisions(self) -> DecisionSettings:
         """The settings as deciders see them."""
@@ -109,11 +215,17 @@ def redacted(settings: Settings) -> dict[str, str]:
     return {name: _text(_at(values, path)) for name, path, _ in _variables()}
 
 
-def settings_table() -> str:
-    """A Markdown table of all settings: variable, default, limits, and what it is, with its unit."""
+SERVICES = frozenset({"kafka", "s3", "kubernetes"})
+"""Groups of settings that only the stack `services` looks at."""
+
+
+def settings_table(*, services: bool = False) -> str:
+    """A Markdown table of settings (those of the services, or the others): variable, default, limits, what, unit."""
     defaults = Settings.model_construct().model_dump()
     lines = ["| variable | default | limits | what |", "|---|---|---|---|"]
     for name, path, field in _variables():
+        if (path[0] in SERVICES) != services:
+            continue
         default = _text(_at(defaults, path))
         lines.append(f"| `{name}` | `{default}` | {_limits(field)} | {field.description} |")
     return "\n".join(lines)

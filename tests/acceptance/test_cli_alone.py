@@ -209,7 +209,7 @@ def test_check_shows_settings_and_finds_what_cannot_be_reached(alone: Beside) ->
     assert bad.stderr == "failed: zone eu\n"
     said = json.loads(bad.stdout)
     found = [(each["name"], each["ok"]) for each in said["dependencies"]]
-    ours = [(name, True) for name in ("store", "log", "worker", "processes")]
+    ours = [(name, True) for name in ("store", "log", "worker", "jobs")]
     assert found == [*ours, ("agent scribe", True), ("zone eu", False)]
     assert said["settings"]["WORKER_DECISIONS__MEMORY_COMMANDS"] == "128"
     assert "open-sesame" not in good.stdout + bad.stdout

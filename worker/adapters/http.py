@@ -175,10 +175,10 @@ def _raise_for(status: int, retry_after: str | None, who: str) -> None:
     if 300 <= status < 400:
         raise Unavailable(f"{who} answered with a redirect (HTTP {status}), which is never followed")
     if status in (408, 429) or status >= 500:
-        raise Unavailable(f"{who} answered HTTP {status}", retry_after_seconds=_retry_after_seconds(retry_after))
+        raise Unavailable(f"{who} answered HTTP {status}", retry_after_seconds=retry_after_seconds(retry_after))
 
 
-def _retry_after_seconds(value: str | None) -> float | None:
+def retry_after_seconds(value: str | None) -> float | None:
     """Seconds, or an HTTP date against our clock; None where it is absent or unreadable; at most an hour."""
     if value is None:
         return None

@@ -13,8 +13,10 @@ from worker.cli.exits import run as leave_with
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 dead_letters_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 harness_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(dead_letters_app, name="dead-letters", help="Records that nobody could act on.")
 app.add_typer(harness_app, name="harness", help="Harnesses of an org.")
+app.add_typer(topics_app, name="topics", help="Kafka's topics, of the stack `services`.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Wait for more, until interrupted.")]
@@ -221,6 +223,22 @@ def dead_letters_show(
     from worker.cli.reading import show_dead_letter
 
     leave_with(show_dead_letter(at, as_json=as_json))
+
+
+@topics_app.command("create")
+def topics_create(as_json: Json = False) -> None:
+    """Make the topics that are missing, with WORKER_PARTITIONS partitions; leave those that are there."""
+    from worker.cli import topics
+
+    leave_with(topics.create(as_json=as_json))
+
+
+@topics_app.command("check")
+def topics_check(as_json: Json = False) -> None:
+    """Check partitions, retention and sizes of the topics, and how long positions are kept."""
+    from worker.cli import topics
+
+    leave_with(topics.check(as_json=as_json))
 
 
 @app.command()

@@ -1,8 +1,7 @@
 """`worker check`: the effective settings, and whether each dependency can be reached.
 
 A probe changes nothing but that it makes a database where there is none: log and store are read, agents and zones get a
-TCP connection that is closed again (nothing is said over it, so no credential is either), and the process table is
-looked at.
+TCP connection that is closed again (nothing is said over it, so no credential is either), and Jobs are looked for.
 """
 
 import asyncio
@@ -57,8 +56,8 @@ async def _probe_all(given: Settings, ports: Ports) -> list[Probe]:
         return [
             await _probe("store", _store(ports)),
             await _probe("log", _log(ports)),
-            await _probe("worker", _worker(bootstrap.database(given).path)),
-            await _probe("processes", _processes(ports)),
+            *([await _probe("worker", _worker(bootstrap.database(given).path))] if given.stack == "embedded" else []),
+            await _probe("jobs", _jobs(ports)),
             *await asyncio.gather(*(_probe(name, _connect(url)) for name, url in remote.items())),
         ]
     finally:
@@ -90,10 +89,10 @@ async def _worker(database: Path) -> str:
     return "none runs on this file" if pid is None else f"pid {pid}"
 
 
-async def _processes(ports: Ports) -> str:
+async def _jobs(ports: Ports) -> str:
     await ports.jobs.start()
     await ports.jobs.find("")
-    return "the process table can be read"
+    return "can be looked for"
 
 
 async def _connect(url: str) -> str:

@@ -22,7 +22,7 @@ async def opened(*, makes: bool = False) -> AsyncIterator[tuple[Ports, Client]]:
 
     given = settings.load()
     ports = bootstrap.ports(given)
-    if not makes and _is_missing(file := bootstrap.database(given).path):
+    if given.stack == "embedded" and not makes and _is_missing(file := bootstrap.database(given).path):
         makers = "`worker run`, `create` or `send` makes it"
         raise Misconfigured(f"WORKER_DATA_DIR: {file.parent} has no {file.name}; {makers}")
     await ports.store.start()

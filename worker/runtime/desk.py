@@ -20,7 +20,7 @@ from worker.ledger import adopts, refusal_record, render
 from worker.ports import Outgoing, Stored, Unchanged
 from worker.runtime.cache import Entry
 from worker.runtime.committer import Finished
-from worker.runtime.outgoing import audit_refused, result
+from worker.runtime.outgoing import audit_refused, result, trace_of
 from worker.runtime.shop import Shop
 
 LARGE_BYTES = 256 * 1024
@@ -174,7 +174,8 @@ class LaneDesk:
         else:
             body = source
         await self._drop_stale_marker(arrived, loaded.document.state)
-        published = result(self.aggregate.key, arrived.at, entry.at, body, arrived.command.received_at)
+        trace = trace_of(arrived.record)
+        published = result(self.aggregate.key, arrived.at, entry.at, body, arrived.command.received_at, trace)
         self._finish(arrived, entry.code, (published,))
 
     async def refuse(self, arrived: Arrived, loaded: Loaded, context: Context, refused: Refused) -> None:
@@ -189,7 +190,7 @@ class LaneDesk:
         for key, blob in blobs.items():
             await self._shop.store.put(key, blob)
         published = (
-            result(self.aggregate.key, arrived.at, arrived.at, body, command.received_at),
+            result(self.aggregate.key, arrived.at, arrived.at, body, command.received_at, trace_of(arrived.record)),
             audit_refused(self.aggregate, record, arrived.at, context.now),
         )
         self._finish(arrived, refused.verdict.code, published, self._refusal())

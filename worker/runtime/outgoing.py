@@ -14,14 +14,23 @@ from worker.ports import Headers, Outgoing, Record, Topic
 
 HEADERS_KEPT_BYTES_MAX = 16 * 1024
 KEY_BYTES_MAX = 512
+TRACE_HEADERS = ("traceparent", "tracestate")
+TRACE_BYTES_MAX = 512
 
 
-def result(key: str, at: Coordinates, first: Coordinates, body: bytes | Blob, received_at: datetime) -> Outgoing:
+def result(
+    key: str, at: Coordinates, first: Coordinates, body: bytes | Blob, received_at: datetime, trace: Headers = ()
+) -> Outgoing:
     """The verdict on the record `at`: the same id and bytes as for `first`, the record first answered with it."""
     ce = headers(id=event_id("verdict", first), type="command.verdict", time=received_at, subject=key)
     answers = (("verdict-partition", str(at.partition).encode()), ("verdict-offset", str(at.offset).encode()))
     value, reference = _payload(body)
-    return Outgoing(Topic.RESULTS, key.encode(), value, (*ce, *answers, *reference))
+    return Outgoing(Topic.RESULTS, key.encode(), value, (*ce, *answers, *reference, *trace))
+
+
+def trace_of(record: Record) -> Headers:
+    """The record's trace context, for what answers it."""
+    return tuple(pair for pair in record.headers if pair[0] in TRACE_HEADERS and len(pair[1]) <= TRACE_BYTES_MAX)
 
 
 def audit_refused(aggregate: Aggregate, body: bytes, at: Coordinates, now: datetime) -> Outgoing:

@@ -22,7 +22,7 @@ from worker.runtime.committer import Committer, Finished
 from worker.runtime.flight import Flight
 from worker.runtime.intake import Intake
 from worker.runtime.lanes import Lane
-from worker.runtime.outgoing import dead_letter, key_text, result
+from worker.runtime.outgoing import dead_letter, key_text, result, trace_of
 from worker.runtime.perform import Performer
 from worker.runtime.position import Progress
 from worker.runtime.retry import Backoff
@@ -270,7 +270,7 @@ def _reason(error: Exception) -> str:
 
 def _result(record: Record, body: bytes) -> Outgoing:
     at = Coordinates(partition=record.partition, offset=record.offset)
-    return result(key_text(record), at, at, body, record.timestamp)
+    return result(key_text(record), at, at, body, record.timestamp, trace_of(record))
 
 
 def _where(record: Record) -> dict[str, int]:

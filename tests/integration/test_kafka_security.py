@@ -1,0 +1,93 @@
+"""A broker that lets nobody in without a credential: each mechanism of SASL, and a wrong password."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import (
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from tests.integration.kafka_world import KafkaWorld, owning
+from tests.services.broker import Broker
+from worker.errors import Unavailable
+from worker.ports import Outgoing, Position, Topic
+
+PASSWORD = "correct horse"  # noqa: S105  # of a broker that lives for these tests
+MODULES = "org.apache.kafka.common.security"
+SETTINGS = {
+    "listener.security.protocol.map": "PLAINTEXT:SASL_PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+    "listener.name.plaintext.plain.sasl.jaas.config": (
+        f'{MODULES}.plain.PlainLoginModule required user_worker="{PASSWORD}";'
+    ),
+    "listener.name.plaintext.scram-sha-256.sasl.jaas.config": f"{MODULES}.scram.ScramLoginModule required;",
+    "listener.name.plaintext.scram-sha-512.sasl.jaas.config": f"{MODULES}.scram.ScramLoginModule required;",
+    "listener.name.plaintext.oauthbearer.sasl.jaas.config": (
+        f'{MODULES}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Broker]:
+    with Broker(SETTINGS) as broker:
+        admin = AdminClient(
+            {
+                "bootstrap.servers": broker.bootstrap_servers,
+                "security.protocol": "SASL_PLAINTEXT",
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": "worker",
+                "sasl.password": PASSWORD,
+            }
+        )
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            made = UserScramCredentialUpsertion("worker", ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
+            for future in admin.alter_user_scram_credentials([made]).values():
+                future.result(10)
+        yield broker
+
+
+def _unsigned_token() -> str:
+    """What a broker without a key to check takes: three parts, the last one empty."""
+    claims = {"sub": "worker", "iat": int(time.time()), "exp": int(time.time()) + 600}
+    parts = [json.dumps(part).encode() for part in ({"alg": "none"}, claims)]
+    return ".".join([*(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts), ""])
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"])
+async def test_each_mechanism_lets_a_worker_in(
+    guarded: Broker, topic_prefix: str, group: str, tmp_path: Path, mechanism: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(_unsigned_token())
+    credential: dict[str, Any] = {"sasl_username": "worker", "sasl_password": PASSWORD}
+    if mechanism == "OAUTHBEARER":
+        credential = {"token_file": str(file)}
+    whole = {"security": "SASL_PLAINTEXT", "sasl_mechanism": mechanism, **credential}
+    world = KafkaWorld(guarded, topic_prefix, group, partitions=1, **whole)
+    await world.create()
+    await world.stream.publish([Outgoing(Topic.COMMANDS, b"k", b"a")])
+    assignment = (await owning(world.log, 1)).assignments[0]
+    world.log.seek(assignment, 0)
+    assert [record.value for record in await world.log.fetch(10, 5)] == [b"a"]
+    await world.log.commit(assignment, [Outgoing(Topic.RESULTS, b"k", b"r")], Position(1))
+    assert (await world.log.renew(assignment)).position == Position(1)
+    await world.stop()
+
+
+async def test_a_wrong_password_is_told_at_the_start_and_not_repeated(
+    guarded: Broker, topic_prefix: str, group: str
+) -> None:
+    credential = {"sasl_username": "worker", "sasl_password": "wrong horse"}
+    world = KafkaWorld(guarded, topic_prefix, group, partitions=1, security="SASL_PLAINTEXT", **credential)
+    with pytest.raises(Unavailable, match="kafka: connect: ") as caught:
+        await owning(world.log, 1)
+    assert "horse" not in str(caught.value)

@@ -1,0 +1,165 @@
+"""How Kafka is reached, and every client object that the adapter uses: they are made here and nowhere else.
+
+A simulator gives its own objects by overriding these methods.  Defaults of aiokafka that matter are written out.
+"""
+
+import asyncio
+import shlex
+import ssl
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+
+from worker.errors import Misconfigured, Unavailable
+from worker.ports import Topic
+from worker.settings import KafkaSettings
+
+BATCH_BYTES_MAX = 512 * 1024
+"""Of one partition, uncompressed: a broker's bound is on batches, so this stays well below that of a record."""
+HEADERS_BYTES_MAX = 64 * 1024
+"""Headers, key and framing of the largest command, beside its value."""
+FETCH_WAIT_SECONDS = 0.2
+TOKEN_TIMEOUT_SECONDS = 10.0
+
+
+class Connection:
+    """Makes clients, which are not started yet; needs a running event loop when it does.  `settings` are public."""
+
+    def __init__(self, settings: KafkaSettings, command_bytes_max: int) -> None:
+        self.settings, self.command_bytes_max = settings, command_bytes_max
+
+    def topic(self, topic: Topic) -> str:
+        """The topic's whole name."""
+        return f"{self.settings.topic_prefix}.{topic.value}"
+
+    def admin(self) -> AIOKafkaAdminClient:
+        return AIOKafkaAdminClient(**self._shared)
+
+    def member(self) -> AIOKafkaConsumer:
+        """A member of the group, without a subscription: commits nothing itself, never resets a position."""
+        settings = self.settings
+        return AIOKafkaConsumer(
+            **self._shared,
+            **self._reading,
+            group_id=settings.group,
+            group_instance_id=settings.group_instance_id or None,
+            # Exactly one (K9): with several, a JoinGroup is sent for each.
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            session_timeout_ms=_milliseconds(settings.session_timeout_seconds),
+            rebalance_timeout_ms=_milliseconds(settings.session_timeout_seconds),
+            heartbeat_interval_ms=_milliseconds(settings.heartbeat_interval_seconds),
+        )
+
+    def reader(self) -> AIOKafkaConsumer:
+        """Reads what it is told to, and belongs to no group."""
+        return AIOKafkaConsumer(**self._shared, **self._reading, group_id=None)
+
+    def transactional(self, partition: int) -> AIOKafkaProducer:
+        """The producer of one owned input partition: its transactional id fences whoever had the partition (K2)."""
+        settings = self.settings
+        return AIOKafkaProducer(
+            **self._shared,
+            **self._writing,
+            transactional_id=f"{settings.group}-{self.topic(Topic.COMMANDS)}-{partition}",
+            transaction_timeout_ms=_milliseconds(settings.transaction_timeout_seconds),
+        )
+
+    def idempotent(self) -> AIOKafkaProducer:
+        """Publishes commands: repetitions of its own are dropped by the broker, and order is kept."""
+        return AIOKafkaProducer(**self._shared, **self._writing, enable_idempotence=True)
+
+    @property
+    def _writing(self) -> dict[str, Any]:
+        return {
+            "acks": "all",
+            "compression_type": None,
+            "linger_ms": 0,
+            "max_batch_size": BATCH_BYTES_MAX,
+            "max_request_size": self.command_bytes_max + 3 * HEADERS_BYTES_MAX,  # topics bound records, not this
+        }
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        return {
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+            "isolation_level": "read_committed",
+            "fetch_max_wait_ms": _milliseconds(FETCH_WAIT_SECONDS),
+            "max_partition_fetch_bytes": 1024 * 1024,
+        }
+
+    @cached_property
+    def _shared(self) -> dict[str, Any]:
+        settings = self.settings
+        with_tls, with_sasl = settings.security.endswith("SSL"), settings.security.startswith("SASL")
+        return {
+            "bootstrap_servers": settings.bootstrap_servers.split(","),
+            "client_id": settings.client_id,
+            "request_timeout_ms": _milliseconds(settings.request_timeout_seconds),
+            "retry_backoff_ms": 100,
+            "metadata_max_age_ms": 60_000,
+            "security_protocol": settings.security,
+            "ssl_context": self._tls() if with_tls else None,
+            **(self._sasl() if with_sasl else {}),
+        }
+
+    def _tls(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.settings.ca_file or None)
+        except OSError as error:
+            raise Misconfigured(f"WORKER_KAFKA__CA_FILE: {error.strerror or error}") from error
+
+    def _sasl(self) -> dict[str, Any]:
+        settings = self.settings
+        if settings.sasl_mechanism == "OAUTHBEARER":
+            return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": Token(settings)}
+        if not settings.sasl_username:
+            raise Misconfigured(f"WORKER_KAFKA__SASL_USERNAME: {settings.sasl_mechanism} needs one")
+        return {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value(),
+        }
+
+
+class Token(AbstractTokenProvider):  # type: ignore[misc]  # the library ships no types
+    """Gives the token for OAUTHBEARER, fetched anew for each connection, so that a rotated one is taken up."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        if bool(settings.token_file) == bool(settings.token_command):
+            raise Misconfigured("WORKER_KAFKA__TOKEN_FILE, WORKER_KAFKA__TOKEN_COMMAND: OAUTHBEARER needs one of them")
+        self._file, self._command = settings.token_file, shlex.split(settings.token_command)
+
+    async def token(self) -> str:
+        """Raises Unavailable; what a command says on stderr is not repeated, it may hold a secret."""
+        try:
+            text = await self._printed() if self._command else self._read()
+        except (OSError, ValueError, TimeoutError) as error:
+            raise Unavailable(f"kafka: no token: {type(error).__name__}") from error
+        return text.strip()
+
+    def _read(self) -> str:
+        """A small local file: it takes microseconds, so it happens where it is called."""
+        return Path(self._file).read_text("ascii")
+
+    async def _printed(self) -> str:
+        process = await asyncio.create_subprocess_exec(*self._command, stdout=asyncio.subprocess.PIPE)
+        try:
+            async with asyncio.timeout(TOKEN_TIMEOUT_SECONDS):
+                printed, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            raise OSError(process.returncode, "the command for the token failed")
+        return printed.decode("ascii")
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
