@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import (
-    AdminClient,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka import admin as untyped
 
 from tests.integration.kafka_world import KafkaWorld, owning
 from tests.services.broker import Broker
 from worker.errors import Unavailable
 from worker.ports import Outgoing, Position, Topic
 
+admin: Any = untyped  # its types leave out half of what it documents
 PASSWORD = "correct horse"  # noqa: S105  # of a broker that lives for these tests
 MODULES = "org.apache.kafka.common.security"
 SETTINGS = {
@@ -39,7 +35,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Broker]:
     with Broker(SETTINGS) as broker:
-        admin = AdminClient(
+        administrator = admin.AdminClient(
             {
                 "bootstrap.servers": broker.bootstrap_servers,
                 "security.protocol": "SASL_PLAINTEXT",
@@ -48,9 +44,11 @@ def guarded() -> Iterator[Broker]:
                 "sasl.password": PASSWORD,
             }
         )
-        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-            made = UserScramCredentialUpsertion("worker", ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
-            for future in admin.alter_user_scram_credentials([made]).values():
+        for mechanism in (admin.ScramMechanism.SCRAM_SHA_256, admin.ScramMechanism.SCRAM_SHA_512):
+            made = admin.UserScramCredentialUpsertion(
+                "worker", admin.ScramCredentialInfo(mechanism, 4096), PASSWORD.encode()
+            )
+            for future in administrator.alter_user_scram_credentials([made]).values():
                 future.result(10)
         yield broker
 

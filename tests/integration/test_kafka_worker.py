@@ -108,7 +108,7 @@ async def test_kill_9_of_a_worker_under_load_loses_and_doubles_nothing(
     assert once_each(await answered(static, 300)) == sorted(f"u{i}" for i in range(300))
 
 
-async def test_what_a_killed_worker_left_open_is_never_seen(kafka: Broker, topic_prefix: str, group: str) -> None:
+async def test_what_a_killed_worker_left_open_is_never_seen(static: KafkaWorld) -> None:
     """The next owner's start aborts it, and readers at read_committed do not wait for a time-out."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", static.source + LEFT_OPEN, stdout=asyncio.subprocess.PIPE
