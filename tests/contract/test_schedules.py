@@ -75,7 +75,7 @@ async def test_a_record_over_the_limit_is_answered_where_its_headers_name_it(sta
 
 def harness_update(command_id: str, harness: str, **data: Any) -> Outgoing:
     actor = {**ACTOR, "permissions": ["harness:manage"], "org_id": "org-1"}
-    body = {"actor": actor, "org_id": "org-1", "harness_id": harness, "changes": {"description": command_id}, **data}
+    body = {"actor": actor, "org_id": "org-1", "harness_id": harness, "changes": {"description": command_id}} | data
     ce = headers(id=command_id, type="harness.update", time=datetime.now(UTC), subject="org/org-1", source="t")
     return Outgoing(Topic.COMMANDS, b"org/org-1", json.dumps(body).encode(), ce)
 
@@ -103,6 +103,37 @@ async def test_a_bug_in_one_command_is_nobody_elses(stack: Stack) -> None:
     await stack.engine.start()
     codes = {v["command"]["id"]: v["code"] for v in await stack.results(4)}
     assert codes == {"u1": "updated", "u2": "updated", "bad": "internal_error", "u3": "updated"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "codes"),
+    [
+        ({"name": "wanted"}, {"name": "wanted"}, ["name_taken", "updated"]),
+        ({"parent_harness_id": HARNESSES[1]}, {"parent_harness_id": HARNESSES[0]}, ["invalid_parent", "updated"]),
+        ({"parent_harness_id": HARNESSES[1]}, {"status": "archived"}, ["still_inherited", "updated"]),
+        ({"status": "archived"}, {"parent_harness_id": HARNESSES[0]}, ["invalid_parent", "updated"]),
+    ],
+    ids=["a name", "a cycle", "a child, then its parent archived", "archived, then a child"],
+)
+async def test_two_harness_updates_that_race_are_decided_one_after_the_other(
+    stack: Stack, first: dict[str, Any], second: dict[str, Any], codes: list[str]
+) -> None:
+    """Published at once, and fetched again by a second worker that takes over in the middle: one of them wins."""
+    await create_org(stack)
+    gate = Gate("orgs/")
+    stack.hooks.before["replace"] = gate
+    await stack.engine.start()
+    one, other = HARNESSES
+    await stack.stream.publish([harness_update("u1", one, changes=first), harness_update("u2", other, changes=second)])
+    await gate.reached.wait()
+    rival = stack.rival()
+    await rival.engine.start()
+    verdicts = await rival.results(2)
+    gate.opened.set()
+    await asyncio.sleep(0.2)
+    assert sorted(v["code"] for v in verdicts) == codes
+    assert len(await stack.all(Topic.RESULTS)) == 2
+    await rival.engine.stop()
 
 
 async def test_the_lane_of_a_buried_record_is_not_kept(stack: Stack) -> None:
