@@ -26,7 +26,13 @@ def blocks() -> dict[str, str]:
     drawn = {f"{name} lifecycle": f"```mermaid\n{text}\n```" for name, text in diagrams().items()}
     rows = [f"| `{name}` | {row.http_status} | {row.outcome} | {row.meaning} |" for name, row in CODES.items()]
     codes = "\n".join(["| code | HTTP | outcome | meaning |", "|---|---|---|---|", *rows])
-    return drawn | {"settings": settings_table(), "settings of services": settings_table(services=True), "exit codes": exits.table(), "codes": codes}
+    settings = {"settings": settings_table(), "settings of services": settings_table(services=True)}
+    return drawn | settings | {"exit codes": exits.table(), "codes": codes}
+        "settings": settings_table(),
+        "settings of services": settings_table(services=True),
+        "exit codes": exits.table(),
+        "codes": codes,
+    }
 
 
 def main(arguments: list[str]) -> str | None:

@@ -41,7 +41,7 @@ finally:
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "Exit codes: 0 done, 1 the answer is no" in done.stdout
     commands = re.findall(r"^  ([a-z-]+)  ", done.stdout.partition("Commands:")[2], re.MULTILINE)
-    expected = "run demo create send results status show check reconcile diagram dead-letters harness"
+    expected = "run demo create send results status show check reconcile diagram dead-letters harness topics"
     assert commands == expected.split()
 
 
@@ -252,7 +252,7 @@ def test_reconcile_publishes_what_is_due(alone: Beside) -> None:
     alone.sql("INSERT INTO objects VALUES (?, 'v', ?)", marker.key, json.dumps(marker.payload).encode())
     done = alone("reconcile")
     assert (done.returncode, done.stdout) == (0, "1 resume commands published\n")
-    assert "log        ok  4 partitions, 1 commands" in alone("check").stdout
+    assert "log     ok  4 partitions, 1 commands" in alone("check").stdout
 
 
 def test_create_never_writes_over_what_exists(alone: Beside) -> None:
