@@ -28,11 +28,6 @@ def blocks() -> dict[str, str]:
     codes = "\n".join(["| code | HTTP | outcome | meaning |", "|---|---|---|---|", *rows])
     settings = {"settings": settings_table(), "settings of services": settings_table(services=True)}
     return drawn | settings | {"exit codes": exits.table(), "codes": codes}
-        "settings": settings_table(),
-        "settings of services": settings_table(services=True),
-        "exit codes": exits.table(),
-        "codes": codes,
-    }
 
 
 def main(arguments: list[str]) -> str | None:
