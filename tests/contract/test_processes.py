@@ -246,7 +246,7 @@ async def test_observers_at_once_share_their_looks_at_the_process_table(jobs: Pr
     began = time.process_time()
     watching = [jobs.observe(job, since=view, timeout_seconds=1) for _ in range(200)]
     assert await asyncio.gather(*watching) == [view] * 200
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5  # each with looks of its own takes many times that
 
 
 def test_what_cannot_be_launched_is_one_line_that_names_it(tmp_path: Path) -> None:
