@@ -100,7 +100,7 @@ class KafkaWorld:
         """Values and headers, as librdkafka reads them at read_committed; blocks, so it is for `to_thread`."""
         consumer = Consumer(
             {
-                "bootstrap.servers": self.settings.bootstrap_servers,
+                **self._librdkafka,
                 "group.id": "reader",
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
@@ -122,6 +122,20 @@ class KafkaWorld:
                 found.append((message.value() or b"", dict(message.headers() or [])))
         consumer.close()
         return found
+
+    @property
+    def _librdkafka(self) -> dict[str, Any]:
+        """The settings of the connection, as that client has them."""
+        settings = self.settings
+        named = {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "security.protocol": settings.security,
+            "ssl.ca.location": settings.ca_file,
+            "sasl.mechanism": settings.sasl_mechanism if settings.sasl_username else "",
+            "sasl.username": settings.sasl_username,
+            "sasl.password": settings.sasl_password.get_secret_value(),
+        }
+        return {name: value for name, value in named.items() if value}
 
     async def verdicts(self) -> list[dict[str, Any]]:
         """Of the results that are committed by now."""

@@ -106,4 +106,4 @@ async def test_the_embedded_stack_has_no_topics_and_a_broker_that_is_away_is_one
     assert (code, err.count("\n")) == (2, 1)
     code, _, err = await worker(world, "topics", "create", WORKER_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert code == 2
-    assert "kafka: connect:" in err.splitlines()[-1]
+    assert "kafka: connect to 127.0.0.1:1: " in err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The measured traps of the client and the broker (K1 to K15), each on a real broker; broken rules fail here."""
+"""The measured traps of the client and the broker (K1 to K16), each on a real broker; broken rules fail here."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from confluent_kafka import Producer
 
 from tests.integration.kafka_world import COMMAND_BYTES_MAX, KafkaWorld, owning, until
 from tests.services.broker import Broker
@@ -52,6 +53,8 @@ async def test_a_record_that_the_broker_refused_ends_the_commit_and_no_position_
     assignment = (await owning(world.log, PARTITIONS)).assignments[0]
     with pytest.raises(AssignmentLost):
         await world.log.commit(assignment, [result("fits"), result("x" * 3000, 1)], Position(1))
+    with pytest.raises(AssignmentLost, match="the transaction before this one failed"):
+        await world.log.commit(assignment, [result("same producer")], Position(1))
     renewed = await world.log.renew(assignment)
     assert renewed.position is None
     await world.log.commit(renewed, [result("next")], Position(1))
@@ -158,6 +161,29 @@ async def test_a_broker_that_says_nothing_ends_a_commit_a_renewal_and_a_stop_in_
     await kafka.unpause()
     await owning(world.log, PARTITIONS)
     assert await visible(world) == []
+
+
+# ------------------------------------------------------------------------------------ keys
+
+
+async def test_records_of_a_key_go_where_the_java_client_would_put_them(world: KafkaWorld) -> None:
+    """K16: as librdkafka does it, too, when it is told to; else most keys would be in another partition."""
+    keys = [f"key-{i}".encode() for i in range(20)]
+    assignment = (await owning(world.log, PARTITIONS)).assignments[0]
+    await world.log.commit(assignment, [Outgoing(Topic.RESULTS, key, b"ours") for key in keys], Position(0))
+    await world.stream.publish([Outgoing(Topic.COMMANDS, key, b"ours") for key in keys])
+    theirs = Producer({"bootstrap.servers": world.settings.bootstrap_servers, "partitioner": "murmur2_random"})
+    for key in keys:
+        theirs.produce(world.connection.topic(Topic.STATUS), b"theirs", key)
+    assert await asyncio.to_thread(theirs.flush, 10) == 0
+
+    async def places(topic: Topic) -> dict[bytes | None, int]:
+        start = dict.fromkeys(range(PARTITIONS), 0)
+        return {each.key: each.partition async for each in world.stream.read(topic, start, follow=False)}
+
+    expected = await places(Topic.STATUS)
+    assert expected.keys() == set(keys)
+    assert await places(Topic.RESULTS) == await places(Topic.COMMANDS) == expected
 
 
 # ------------------------------------------------------------------------------------ sizes

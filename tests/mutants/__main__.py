@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 MUSTS = range(1, 12)
 TIMEOUT_SECONDS = 120
+TIMEOUT_OF_ALL_SECONDS = 1200
+"""Of the tests of all mutants together, once, without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,13 @@ def copy(to: Path) -> None:
         shutil.copy2(ROOT / name, target)
 
 
-def run(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+def run(tree: Path, tests: tuple[str, ...], timeout_seconds: int = TIMEOUT_SECONDS) -> tuple[int, str]:
     """-> (pytest's exit code, the end of its output), with this tree's packages first on the path."""
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--rootdir", str(tree), *tests]
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=timeout_seconds, check=False
         )
     except subprocess.TimeoutExpired:
         return 1, "the tests did not end"
@@ -106,7 +108,7 @@ def main() -> int:
     tests = tuple(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy(Path(folder))
-        code, output = run(Path(folder), tests)
+        code, output = run(Path(folder), tests, TIMEOUT_OF_ALL_SECONDS)
     if code:
         print(f"the tests fail without any mutant:\n{output}")
         return 1

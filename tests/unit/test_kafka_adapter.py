@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from pydantic import SecretStr, ValidationError
 
 from worker.adapters.kafka import Connection, topics
-from worker.adapters.kafka.connection import Token
 from worker.adapters.kafka.position import position_of
+from worker.adapters.kafka.token import Token
 from worker.adapters.kafka.watchdog import Watchdog
 from worker.errors import Misconfigured, Unavailable
 from worker.ports import Outgoing, Position, Topic
@@ -155,7 +156,7 @@ async def test_a_token_is_read_anew_for_each_connection(tmp_path: Path) -> None:
     await asyncio.to_thread(file.write_text, "second\n")
     assert await token.token() == "second"
     await asyncio.to_thread(file.unlink)
-    with pytest.raises(Unavailable, match="no token: FileNotFoundError"):
+    with pytest.raises(KafkaConnectionError, match="no token: FileNotFoundError"):
         await token.token()
 
 
@@ -163,5 +164,5 @@ async def test_a_token_is_what_a_command_prints_and_a_failure_of_it_says_no_secr
     said, failing, missing = "printf 'a b'", "false", "/nowhere/token --secret=1"
     assert await Token(KafkaSettings(token_command=said)).token() == "a b"
     for command in (failing, missing):
-        with pytest.raises(Unavailable, match=r"^kafka: no token: \w+Error$"):
+        with pytest.raises(KafkaConnectionError, match=r"no token: \w+Error$"):
             await Token(KafkaSettings(token_command=command)).token()

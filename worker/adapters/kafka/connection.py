@@ -3,19 +3,17 @@
 A simulator gives its own objects by overriding these methods.  Defaults of aiokafka that matter are written out.
 """
 
-import asyncio
-import shlex
 import ssl
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import create_conn, get_ip_port_afi
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from worker.errors import Misconfigured, Unavailable
+from worker.adapters.kafka.token import Token
+from worker.errors import Misconfigured
 from worker.ports import Topic
 from worker.settings import KafkaSettings
 
@@ -24,7 +22,6 @@ BATCH_BYTES_MAX = 512 * 1024
 HEADERS_BYTES_MAX = 64 * 1024
 """Headers, key and framing of the largest command, beside its value."""
 FETCH_WAIT_SECONDS = 0.2
-TOKEN_TIMEOUT_SECONDS = 10.0
 
 
 class Connection:
@@ -73,6 +70,15 @@ class Connection:
         """Publishes commands: repetitions of its own are dropped by the broker, and order is kept."""
         return AIOKafkaProducer(**self._shared, **self._writing, enable_idempotence=True)
 
+    async def greet(self, address: str) -> None:
+        """Open one bare connection to `address`, and close it.
+
+        Raises whatever stands in the way, which the start of a client only logs: OSError, ssl.SSLError, KafkaError.
+        """
+        host, port, _ = get_ip_port_afi(address)
+        bare = await create_conn(host, port, **self._dialling)
+        await bare.close()
+
     @property
     def _writing(self) -> dict[str, Any]:
         return {
@@ -93,16 +99,23 @@ class Connection:
             "max_partition_fetch_bytes": 1024 * 1024,
         }
 
-    @cached_property
+    @property
     def _shared(self) -> dict[str, Any]:
+        return {
+            **self._dialling,
+            "bootstrap_servers": self.settings.bootstrap_servers.split(","),
+            "retry_backoff_ms": 100,
+            "metadata_max_age_ms": 60_000,
+        }
+
+    @cached_property
+    def _dialling(self) -> dict[str, Any]:
+        """What each single connection is opened with."""
         settings = self.settings
         with_tls, with_sasl = settings.security.endswith("SSL"), settings.security.startswith("SASL")
         return {
-            "bootstrap_servers": settings.bootstrap_servers.split(","),
             "client_id": settings.client_id,
             "request_timeout_ms": _milliseconds(settings.request_timeout_seconds),
-            "retry_backoff_ms": 100,
-            "metadata_max_age_ms": 60_000,
             "security_protocol": settings.security,
             "ssl_context": self._tls() if with_tls else None,
             **(self._sasl() if with_sasl else {}),
@@ -125,40 +138,6 @@ class Connection:
             "sasl_plain_username": settings.sasl_username,
             "sasl_plain_password": settings.sasl_password.get_secret_value(),
         }
-
-
-class Token(AbstractTokenProvider):  # type: ignore[misc]  # the library ships no types
-    """Gives the token for OAUTHBEARER, fetched anew for each connection, so that a rotated one is taken up."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        if bool(settings.token_file) == bool(settings.token_command):
-            raise Misconfigured("WORKER_KAFKA__TOKEN_FILE, WORKER_KAFKA__TOKEN_COMMAND: OAUTHBEARER needs one of them")
-        self._file, self._command = settings.token_file, shlex.split(settings.token_command)
-
-    async def token(self) -> str:
-        """Raises Unavailable; what a command says on stderr is not repeated, it may hold a secret."""
-        try:
-            text = await self._printed() if self._command else self._read()
-        except (OSError, ValueError, TimeoutError) as error:
-            raise Unavailable(f"kafka: no token: {type(error).__name__}") from error
-        return text.strip()
-
-    def _read(self) -> str:
-        """A small local file: it takes microseconds, so it happens where it is called."""
-        return Path(self._file).read_text("ascii")
-
-    async def _printed(self) -> str:
-        process = await asyncio.create_subprocess_exec(*self._command, stdout=asyncio.subprocess.PIPE)
-        try:
-            async with asyncio.timeout(TOKEN_TIMEOUT_SECONDS):
-                printed, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            raise OSError(process.returncode, "the command for the token failed")
-        return printed.decode("ascii")
 
 
 def _milliseconds(seconds: float) -> int:

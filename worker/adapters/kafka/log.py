@@ -7,7 +7,6 @@ one begins with a new producer (must 5).  Knows nothing of commands.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,28 +16,21 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from worker.adapters.kafka import membership, position, topics
+from worker.adapters.kafka import membership, topics
 from worker.adapters.kafka.calling import FROM_THE_CLIENT, calling, told
+from worker.adapters.kafka.connecting import administrator
 from worker.adapters.kafka.connection import Connection
 from worker.adapters.kafka.ending import end
-from worker.adapters.kafka.producer import STOP_SECONDS, Addressed, PartitionProducer
-from worker.adapters.kafka.watchdog import Watchdog
+from worker.adapters.kafka.producer import STOP_SECONDS, Addressed
+from worker.adapters.kafka.takeover import Held, take
+from worker.adapters.kafka.watchdog import watch
 from worker.errors import AssignmentLost, Misconfigured, PositionLost, Transient, Unavailable, WorkerError
 from worker.partitioner import partition_of
 from worker.ports import Assignment, Outgoing, PartitionOwner, Position, Record, Topic
 
 PLACEHOLDER = 0
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
-LOOKS_PER_STALL = 6
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A partition that is ours, and its producer."""
-
-    assignment: Assignment
-    producer: PartitionProducer
 
 
 class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ships no types
@@ -60,13 +52,11 @@ class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library 
     # ------------------------------------------------------------------------------ start and stop
 
     async def start(self, owner: PartitionOwner) -> None:
-        """Raises Unavailable as well, and Refused."""
+        """Raises Unavailable as well, Refused without a right, Misconfigured for a credential or a certificate."""
         settings = self._settings
         self._owner, self._failure = owner, None
         try:
-            self._admin = self._connection.admin()
-            async with calling("connect", settings.request_timeout_seconds):
-                await self._admin.start()
+            self._admin = await administrator(self._connection)
             self._partitions = await topics.partitions(self._connection, self._admin)
             self._consumer = self._connection.member()
             self._consumer.subscribe([self._topic], listener=self)
@@ -76,7 +66,7 @@ class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library 
         except BaseException:
             await self.stop()
             raise
-        self._spawn("watchdog", self._watch(self._consumer))
+        self._spawn("watchdog", watch(self._consumer, self._expecting, lambda: self._fetches, settings))
 
     async def stop(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -123,20 +113,14 @@ class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library 
             raise asyncio.CancelledError
 
     async def _stolen(self) -> bool:
-        settings = self._settings
         try:
-            host = await membership.thief(
-                self._admin,
-                settings.group,
-                settings.group_instance_id,
-                self._member_id,
-                settings.request_timeout_seconds,
-            )
+            host = await membership.thief(self._admin, self._settings, self._member_id)
         except WorkerError as error:
             log.warning("dependency.unavailable", error=str(error))
             return False
         if host is not None:
-            text = f"WORKER_KAFKA__GROUP_INSTANCE_ID: {settings.group_instance_id} is another worker's as well, {host}"
+            name = self._settings.group_instance_id
+            text = f"WORKER_KAFKA__GROUP_INSTANCE_ID: {name} is another worker's as well, {host}"
             self._failure = Misconfigured(text)
         return host is not None
 
@@ -162,18 +146,8 @@ class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library 
         await self._owner.assigned(held.assignment)
 
     async def _take(self, number: int) -> Held:
-        """The producer first, then the position (K4).  Raises Unavailable, Refused, Misconfigured."""
-        partition, settings = self._at(number), self._settings
-        seconds = settings.request_timeout_seconds
-        producer = PartitionProducer(self._connection, number)
-        await producer.start()
-        try:
-            stood = await position.committed(self._admin, settings.group, partition, seconds)
-            [(first, last)] = (await position.bounds(self._consumer, [partition], seconds)).values()
-        except BaseException:
-            await producer.stop()
-            raise
-        return Held(Assignment(number, producer.epoch, stood, first, last, self._partitions), producer)
+        assert self._consumer is not None
+        return await take(self._connection, self._admin, self._consumer, number, self._partitions)
 
     async def _close(self, number: int) -> None:
         """Nothing of this partition is sent any more."""
@@ -269,39 +243,17 @@ class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library 
         self._held[number] = fresh
         return fresh.assignment
 
-    # ------------------------------------------------------------------------------ watchdog
-
-    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
-        """Raises AssignmentLost where it looks alive and gets nothing."""
-        clock = asyncio.get_running_loop().time
-        watchdog = Watchdog(self._settings.stall_timeout_seconds)
-        while True:
-            await asyncio.sleep(self._settings.stall_timeout_seconds / LOOKS_PER_STALL)
-            try:
-                at = await self._standing(consumer)
-            except Transient:
-                watchdog.forget()
-                continue
-            if stalled := watchdog.look(clock(), self._fetches, at):
-                raise AssignmentLost(f"the consumer looks alive: {stalled}")
-
-    async def _standing(self, consumer: AIOKafkaConsumer) -> dict[int, tuple[int, int]]:
-        """Where the partitions that should get records stand, and end.  Raises Unavailable."""
-        paused = consumer.paused()
-        active = [self._at(number) for number in sorted(self._held) if self._at(number) not in paused]
-        found = await position.bounds(consumer, active, self._settings.request_timeout_seconds) if active else {}
-        at: dict[int, tuple[int, int]] = {}
-        for partition, (_, last) in found.items():
-            if partition in consumer.assignment():
-                async with calling("read the position", self._settings.request_timeout_seconds):
-                    at[partition.partition] = (await consumer.position(partition), last)
-        return at
-
     # ------------------------------------------------------------------------------
 
     def _current(self, assignment: Assignment) -> Held | None:
         held = self._held.get(assignment.partition)
         return held if held is not None and held.assignment.epoch == assignment.epoch else None
+
+    def _expecting(self) -> list[TopicPartition]:
+        """The partitions that should get records now."""
+        assert self._consumer is not None
+        held, paused = map(self._at, sorted(self._held)), self._consumer.paused()
+        return [partition for partition in held if partition not in paused]
 
     def _at(self, number: int) -> TopicPartition:
         return TopicPartition(self._topic, number)

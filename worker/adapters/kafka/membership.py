@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from worker.adapters.kafka.calling import calling
+from worker.settings import KafkaSettings
 
 SUFFIX_CHARACTERS = len("-00000000-0000-0000-0000-000000000000")
 
@@ -19,14 +20,12 @@ def member_id(consumer: AIOKafkaConsumer) -> str:
     return str(consumer._coordinator.member_id)  # told nowhere else
 
 
-async def thief(
-    admin: AIOKafkaAdminClient, group: str, instance_id: str, ours: str, timeout_seconds: float
-) -> str | None:
-    """-> the host of the member that has the instance id and is not `ours`.  Raises Unavailable, Refused."""
-    async with calling("read the group's members", timeout_seconds):
-        answers: list[Any] = await admin.describe_consumer_groups([group])
+async def thief(admin: AIOKafkaAdminClient, settings: KafkaSettings, ours: str) -> str | None:
+    """-> the host of the member that has our instance id and is not `ours`.  Raises Unavailable, Refused."""
+    async with calling("read the group's members", settings.request_timeout_seconds):
+        answers: list[Any] = await admin.describe_consumer_groups([settings.group])
     for _, _, _, _, _, members, *_ in (described for answer in answers for described in answer.groups):
         for name, _client, host, *_ in members:
-            if name != ours and name[:-SUFFIX_CHARACTERS] == instance_id:
+            if name != ours and name[:-SUFFIX_CHARACTERS] == settings.group_instance_id:
                 return str(host)
     return None

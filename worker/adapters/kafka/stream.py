@@ -13,6 +13,7 @@ from aiokafka.structs import TopicPartition
 
 from worker.adapters.kafka import position, topics
 from worker.adapters.kafka.calling import calling
+from worker.adapters.kafka.connecting import administrator
 from worker.adapters.kafka.connection import Connection
 from worker.adapters.kafka.ending import end
 from worker.errors import OutcomeUnknown, Transient, Unavailable
@@ -131,9 +132,9 @@ class KafkaStream:
     async def _learn(self) -> None:
         """How many partitions there are; that never changes."""
         if not self._partitions:
-            admin = await self._started(self._connection.admin())
+            admin = await administrator(self._connection)
             try:
-                self._partitions = await topics.partitions(self._connection, admin)
+                self._partitions = await topics.partitions(self._connection, admin, topics.SEEN_BY_AN_API_TIER)
             finally:
                 await end(admin, STOP_SECONDS)
 

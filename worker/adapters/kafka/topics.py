@@ -14,6 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
 from worker.adapters.kafka.calling import calling, told
+from worker.adapters.kafka.connecting import administrator
 from worker.adapters.kafka.connection import HEADERS_BYTES_MAX, Connection
 from worker.adapters.kafka.ending import end
 from worker.adapters.kafka.position import METADATA_CHARACTERS_MAX
@@ -22,6 +23,8 @@ from worker.ports import Outgoing, Position, Topic
 
 ALIKE = (Topic.COMMANDS, Topic.RESULTS, Topic.STATUS, Topic.AUDIT)
 """Same partition count, so that all of one aggregate is under one number."""
+SEEN_BY_AN_API_TIER = (Topic.COMMANDS, Topic.RESULTS, Topic.STATUS, Topic.DEAD_LETTERS)
+"""All that it has a right to."""
 DAY_MILLISECONDS = 24 * 60 * 60 * 1000
 FOR_EVER = -1
 RETENTION_MILLISECONDS = {
@@ -88,13 +91,17 @@ def wanted(topic: Topic, command_bytes_max: int) -> dict[str, str]:
     return configuration
 
 
-async def partitions(connection: Connection, admin: AIOKafkaAdminClient) -> int:
-    """How many the topics have.  Raises Unavailable, Misconfigured where one is missing or they differ."""
-    counts = await _counts(connection, admin)
-    if missing := [connection.topic(topic) for topic in Topic if topic not in counts]:
+async def partitions(connection: Connection, admin: AIOKafkaAdminClient, seen: Sequence[Topic] = tuple(Topic)) -> int:
+    """How many the topics have, having looked at those that are `seen`.
+
+    Raises Unavailable, Refused where one may not be looked at, Misconfigured where one is missing or they differ.
+    """
+    counts = await _counts(connection, admin, seen)
+    if missing := [connection.topic(topic) for topic in seen if topic not in counts]:
         raise Misconfigured(f"kafka: there is no topic {missing[0]}; `worker topics create` makes it")
-    if len({counts[topic] for topic in ALIKE}) > 1:
-        texts = ", ".join(f"{connection.topic(topic)} {counts[topic]}" for topic in ALIKE)
+    alike = [topic for topic in ALIKE if topic in seen]
+    if len({counts[topic] for topic in alike}) > 1:
+        texts = ", ".join(f"{connection.topic(topic)} {counts[topic]}" for topic in alike)
         raise Misconfigured(f"kafka: topics must have the same number of partitions: {texts}")
     return counts[Topic.COMMANDS]
 
@@ -102,10 +109,8 @@ async def partitions(connection: Connection, admin: AIOKafkaAdminClient) -> int:
 async def create(connection: Connection, partitions_wanted: int) -> list[Finding]:
     """Make what is missing; leave what is there.  -> a finding per topic.  Raises Unavailable, Refused."""
     settings = connection.settings
-    admin = connection.admin()
+    admin = await administrator(connection)
     try:
-        async with calling("connect", settings.request_timeout_seconds):
-            await admin.start()
         missing = [topic for topic in Topic if topic not in await _counts(connection, admin)]
         copies = {"min.insync.replicas": str(max(1, settings.replication_factor - 1))}
         new = [
@@ -149,10 +154,8 @@ def _made(name: str, code: int | None, text: str | None) -> Finding:
 async def check(connection: Connection) -> list[Finding]:
     """-> what was found of each topic, and of how long positions are kept.  Raises Unavailable, Refused."""
     seconds = connection.settings.request_timeout_seconds
-    admin = connection.admin()
+    admin = await administrator(connection)
     try:
-        async with calling("connect", seconds):
-            await admin.start()
         counts = await _counts(connection, admin)
         async with calling("read the topics' configuration", seconds):
             found = await _configurations(admin, ConfigResourceType.TOPIC, [connection.topic(t) for t in counts])
@@ -196,9 +199,11 @@ def _offsets(configuration: Mapping[str, str]) -> Finding:
     return Finding("positions", False, text)
 
 
-async def _counts(connection: Connection, admin: AIOKafkaAdminClient) -> dict[Topic, int]:
-    """-> {topic: partitions}, of those that exist."""
-    names = {connection.topic(topic): topic for topic in Topic}
+async def _counts(
+    connection: Connection, admin: AIOKafkaAdminClient, seen: Sequence[Topic] = tuple(Topic)
+) -> dict[Topic, int]:
+    """-> {topic: partitions}, of those that exist.  Raises Unavailable, Refused."""
+    names = {connection.topic(topic): topic for topic in seen}
     async with calling("read the topics", connection.settings.request_timeout_seconds):
         described = await admin.describe_topics(list(names))
     counts: dict[Topic, int] = {}

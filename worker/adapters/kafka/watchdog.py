@@ -3,8 +3,56 @@
 Its tasks say nothing, they run.  Knows nothing of what is done about it.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+
+from worker.adapters.kafka.calling import calling
+from worker.adapters.kafka.position import bounds
+from worker.errors import AssignmentLost, Transient
+from worker.settings import KafkaSettings
+
+LOOKS_PER_STALL = 6
+
+
+async def watch(
+    consumer: AIOKafkaConsumer,
+    expecting: Callable[[], Sequence[TopicPartition]],
+    fetches: Callable[[], int],
+    settings: KafkaSettings,
+) -> NoReturn:
+    """Look at the partitions that are `expecting` records, again and again; `fetches`: as `Watchdog.look` has it.
+
+    Raises AssignmentLost where the consumer looks alive and gets nothing.
+    """
+    clock = asyncio.get_running_loop().time
+    watchdog = Watchdog(settings.stall_timeout_seconds)
+    while True:
+        await asyncio.sleep(settings.stall_timeout_seconds / LOOKS_PER_STALL)
+        try:
+            at = await _standing(consumer, list(expecting()), settings.request_timeout_seconds)
+        except Transient:
+            watchdog.forget()
+            continue
+        if stalled := watchdog.look(clock(), fetches(), at):
+            raise AssignmentLost(f"the consumer looks alive: {stalled}")
+
+
+async def _standing(
+    consumer: AIOKafkaConsumer, partitions: list[TopicPartition], timeout_seconds: float
+) -> dict[int, tuple[int, int]]:
+    """-> {partition: (where its reader stands, where it ends)}.  Raises Unavailable."""
+    found = await bounds(consumer, partitions, timeout_seconds) if partitions else {}
+    at: dict[int, tuple[int, int]] = {}
+    for partition, (_, last) in found.items():
+        if partition in consumer.assignment():
+            async with calling("read the position", timeout_seconds):
+                at[partition.partition] = (await consumer.position(partition), last)
+    return at
 
 
 @dataclass(frozen=True, slots=True)
