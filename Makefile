@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LOCKING := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 TIERS_LEFT_OUT := --ignore=tests/benchmarks --ignore=tests/model
 
-.PHONY: help install lock services test lint format demo model model-small mutants chaos chaos-small bench generate clean
+.PHONY: help install lock services second-opinion test lint format demo model model-small mutants chaos chaos-small chaos-services chaos-services-small bench bench-services generate clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "%-21s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv and install what the lock says
 
@@ -20,12 +21,18 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-lock: $(STAMP) ## resolve again and write requirements.lock
+lock: $(STAMP) ## resolve again and write requirements.lock, and its parts for the image
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev $(LOCKING) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml $(LOCKING) -c requirements.lock -o deploy/locks/run.lock
+	$(BIN)/uv pip compile --group build $(LOCKING) -c requirements.lock -o deploy/locks/build.lock
 
 services: $(STAMP) ## a Docker engine, and images of real Kafka, S3 and Kubernetes: once per machine, some 15 minutes
 	$(BIN)/python -m tests.services
+
+second-opinion: $(STAMP) ## the store on MinIO as well, encrypted buckets among it: built once per machine, some 6 minutes
+	$(BIN)/python -m tests.services.minio
+	$(BIN)/python -m pytest tests/integration/second_opinion.py
 
 test: $(STAMP) ## every tier that this machine can run
 	$(BIN)/python -m pytest $(TIERS_LEFT_OUT)
@@ -60,8 +67,17 @@ chaos: $(STAMP) ## the crash test, in full
 chaos-small: $(STAMP) ## the crash test, small
 	$(BIN)/python -m tests.acceptance.chaos --small
 
+chaos-services: $(STAMP) ## the crash test on real servers, in full: some 15 minutes; SEED=... repeats a plan
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+chaos-services-small: $(STAMP) ## the crash test on real servers, small
+	$(BIN)/python -m tests.chaos --small $(if $(SEED),--seed $(SEED))
+
 bench: $(STAMP) ## measure
-	$(BIN)/python -m pytest -o asyncio_debug=false -s tests/benchmarks
+	$(BIN)/python -m pytest -o asyncio_debug=false -s tests/benchmarks --ignore=tests/benchmarks/services
+
+bench-services: $(STAMP) ## measure over the real servers: scaling, pauses, requests
+	$(BIN)/python -m pytest -o asyncio_debug=false -s tests/benchmarks/services
 
 generate: $(STAMP) ## write the published schemas and the blocks of the README again
 	$(BIN)/python -m schemas.export

@@ -1,7 +1,8 @@
-"""The real servers for tests, on this machine: `python -m tests.services [kafka | s3 | kubernetes]...`
+"""The real servers for tests, on this machine: `python -m tests.services [python | kafka | s3 | kubernetes]...`
 
-Starts a Docker engine and builds the images that are not there; without a name, all of them.  The first time about 15
-minutes on two cores, nearly all of it Kubernetes; after that half a second.  SERVICES_CACHE says where it builds.
+Starts a Docker engine and builds the images that are not there; without a name, all of them, and the command-line tools
+with which they are deployed to.  The first time about 15 minutes on two cores, nearly all of it Kubernetes; after that
+half a second.  SERVICES_CACHE says where it builds.
 Exit codes: 0 all is there, 1 not, 2 wrong usage.
 """
 
@@ -9,7 +10,7 @@ Exit codes: 0 all is there, 1 not, 2 wrong usage.
 
 import sys
 
-from tests.services import engine, images
+from tests.services import engine, images, tools
 
 
 def main(names: list[str]) -> int:
@@ -23,6 +24,9 @@ def main(names: list[str]) -> int:
             print(engine.ensure(images.cache() / "dockerd.log"), flush=True)
         for image in wanted:
             print(images.ensure(image), flush=True)
+        if not names:
+            with images.locked("tools"):
+                print(tools.ensure(), flush=True)
     except (engine.Missing, images.BuildFailed) as error:
         print(error, file=sys.stderr)
         return 1

@@ -55,6 +55,15 @@ class Cluster(Server):
         """
         await asyncio.to_thread(self._ctl, verb, part)
 
+    def control(self, *controllers: str) -> None:
+        """Runs more of Kubernetes' own controllers, such as `statefulset-controller`, until the container is killed.
+
+        Jobs and their pods do without them, and so do most tests.
+        """
+        flags = ["--kubeconfig=/var/lib/kube1/admin.kubeconfig", "--leader-elect=false", "--secure-port=0"]
+        command = ["/kube1", "controller-manager", *flags, f"--controllers={','.join(controllers)}"]
+        self._docker.exec_run(command, detach=True)
+
     def revive(self) -> None:
         """The container and every part of it; the API server answers."""
         super().revive()

@@ -44,7 +44,7 @@ def ensure(log: Path) -> str:
         return "engine: answers"
     done = "started"
     if not shutil.which("dockerd"):
-        _install(PACKAGES)
+        install(PACKAGES)
         done = "installed and started"
     _start(log)
     _wait(log)
@@ -54,13 +54,13 @@ def ensure(log: Path) -> str:
 def install_tools() -> None:
     """Installs what the recipes need and this machine lacks.  Raises Missing."""
     if missing := [package for tool, package in TOOLS.items() if not shutil.which(tool)]:
-        _install(missing)
+        install(missing)
     if not shutil.which("go"):
         raise Missing("install Go 1.24 or later (go.dev)")
 
 
-def _install(packages: Sequence[str]) -> None:
-    """Right after boot the machine's own updates may hold apt's locks, so both steps wait for them."""
+def install(packages: Sequence[str]) -> None:
+    """By apt; right after boot the machine's own updates may hold its locks, so both steps wait.  Raises Missing."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Missing(f"install {', '.join(packages)} (only root on Debian or its kin does it by itself)")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -6,6 +6,7 @@ Knows the recipes' folders and Docker's command line; nothing of containers.
 import fcntl
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A server's image: the folder of its recipe, and the version of the server in it."""
+    """An image: the folder of its recipe, and the version of the server in it."""
 
     name: str
     version: str
@@ -49,7 +50,8 @@ class Image:
 KAFKA = Image("kafka", "4.1.1")
 S3 = Image("s3", "1.8.0")
 KUBERNETES = Image("kubernetes", "1.34.4")
-ALL = (KAFKA, S3, KUBERNETES)  # the quickest first
+PYTHON = Image("python", platform.python_version())  # no server: what the worker's own image is made on
+ALL = (PYTHON, KAFKA, S3, KUBERNETES)  # the quickest first
 
 
 class BuildFailed(Exception):
