@@ -32,10 +32,12 @@ TROUBLE = {
     "command.bug": "something unclassified was raised: the record is a dead letter; with the traceback",
     "effect.bug": "something unclassified was raised by an effect: it is tried again; with the traceback",
     "reconciler.resumed": "commands were published to resume what is unsettled",
+    "library.message": "a client library warns, such as aiokafka of a broker that is away; in its own words",
     "worker.drain_cut": "the drain was cut short by its deadline: the rest is fetched again",
     "worker.failed": "a part that the worker cannot do without has ended: the process stops",
 }
 CATALOGUE = ORDINARY | TROUBLE
+log = structlog.get_logger()
 
 Format = Literal["auto", "json", "console"]
 
@@ -62,6 +64,21 @@ def configure(format: Format = "auto", level: str = "info") -> None:
         logger_factory=factory,  # type: ignore[arg-type]  # either of the two factories
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[_Libraries(logging.WARNING)], force=True)
+
+
+class _Libraries(logging.Handler):
+    """What client libraries write through the standard library becomes a line like any other."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):  # arguments that do not fit their format
+            text = str(record.msg)
+        if record.levelno >= logging.ERROR:
+            log.error("library.message", library=record.name, message=text, exc_info=record.exc_info)
+        else:
+            log.warning("library.message", library=record.name, message=text)
 
 
 def _json(line: dict[str, object], **_: object) -> bytes:
