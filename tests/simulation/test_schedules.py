@@ -1,0 +1,219 @@
+"""Schedules of late comers and zombies, each of them once the trace that breaks a promise: given, when, then."""
+
+import pytest
+
+from tests.simulation.steering import (
+    EVALUATION,
+    SESSION_KEY,
+    ZONE,
+    Json,
+    Scene,
+    play,
+    session_path,
+    workflow_body,
+    workflow_path,
+)
+from worker.ports import JobIdentity, Topic
+from worker.simulation.process import Process
+from worker.simulation.remote import TurnWish
+
+seeds = pytest.mark.parametrize("seed", ["1", "2", "3"])
+
+
+def reported(scene: Scene, job: JobIdentity) -> Json:
+    """A Job as an executor reports it."""
+    labels = {scene.settings.decisions.job_label: EVALUATION}
+    return {"namespace": job.namespace, "name": job.name, "uid": job.uid, "labels": labels}
+
+
+# ------------------------------------------------------------------------------ a Job reported after its cancel
+
+
+@seeds
+@pytest.mark.parametrize("trouble", ["none", "a crash", "a takeover"])
+def test_a_job_reported_after_its_cancel_is_stopped(seed: str, trouble: str) -> None:
+    """Whatever happens to the worker right before it acts."""
+
+    async def script(scene: Scene) -> None:
+        scene.evaluation()
+        first = await scene.begins(0)
+        cancelled = await scene.verdict(scene.cancel("c1"))
+        late = scene.job()
+        if trouble == "a crash":
+            struck = scene.dies(first, "DELETE", late.uid)
+        elif trouble == "a takeover":
+            struck = scene.falls_asleep(first, "DELETE", late.uid)
+        report = scene.report("r1", job=reported(scene, late))
+        if trouble != "none":
+            await struck
+        if trouble == "a takeover":
+            await scene.begins(1)
+        verdict = await scene.verdict(report)
+        scene.wakes(first)
+
+        assert cancelled["code"] == "cancelled"
+        assert late.uid not in [each["identity"] for each in cancelled["receipt"]["resources"]]
+        assert verdict["code"] == "updated"
+        assert verdict["aggregate"]["status_after"] == "cancelled"
+        stopped = {each["identity"]: each["evidence"] for each in verdict["receipt"]["resources"]}
+        assert stopped[late.uid] == "stopped"
+        assert not scene.cluster.jobs[late.uid].running
+
+    _, outcome = play(seed, script)
+    assert outcome.faults == {"F35": 1}
+
+
+# ------------------------------------------------------------------------------ zombies before their effect
+
+
+async def sleeps_before_its_effect(scene: Scene, turn: Json) -> Process:
+    """The first worker has published the intent to cancel a turn, and sleeps; the second one cancels it, and goes on.
+
+    -> the sleeper.
+    """
+    zombie = await scene.begins(0)
+    scene.remote.zone(ZONE).service.away = True  # it asks in vain, and has nothing else to do before it asks again
+    cancel = scene.send("session.cancel", "c1", key=SESSION_KEY)
+    await scene.until(lambda: scene.published(Topic.STATUS), "the intent is published")
+    await scene.falls_asleep(zombie, "POST", "")
+    scene.remote.zone(ZONE).service.away = False
+    await scene.begins(1)
+    assert (await scene.verdict(cancel))["code"] == "cancelled"
+    await scene.verdict(scene.send("turn.update", "r1", key=SESSION_KEY, status="running", **turn))
+    return zombie
+
+
+@seeds
+def test_a_zombie_that_wakes_before_its_effect_leaves_the_next_turn_alone(seed: str) -> None:
+    async def script(scene: Scene) -> None:
+        scene.session()
+        zombie = await sleeps_before_its_effect(scene, {"turn_id": "turn-2", "turn_number": 2})
+        turn = scene.turn("turn-2")
+        scene.wakes(zombie)
+        await scene.until(lambda: [each for each in scene.remote.asked if each.process == zombie.name], "it asks")
+        await scene.until(lambda: 412 in scene.bucket.answers(zombie, session_path()), "it loses a write")
+
+        assert [each.id for each in scene.remote.asked] == ["turn-1", "turn-1"]
+        assert scene.remote.asked[1].seconds > turn.started_at
+        assert turn.running(scene.world.now)
+        assert scene.bucket.answers(zombie, session_path()) == [200, 412]
+        assert scene.state(session_path())["turn"]["status"] == "running"
+
+    play(seed, script)
+
+
+@seeds
+def test_what_a_zombie_has_seen_of_a_turn_ends_no_later_one(seed: str) -> None:
+    """The next turn is being cancelled as well when the zombie reports that its own has stopped."""
+
+    async def script(scene: Scene) -> None:
+        scene.session()
+        zombie = await sleeps_before_its_effect(scene, {"turn_id": "turn-2", "turn_number": 2})
+        turn = scene.turn("turn-2", TurnWish(stops_after_seconds=30.0))
+        cancel = scene.send("session.cancel", "c2", key=SESSION_KEY)
+        await scene.until(lambda: turn.asked_at < scene.world.now, "the owner asks the second turn to stop")
+        scene.wakes(zombie)
+        await scene.until(lambda: 412 in scene.bucket.answers(zombie, session_path()), "it loses a write")
+        verdict = await scene.verdict(cancel)
+
+        assert "turn-1" in [each.id for each in scene.remote.asked if each.process == zombie.name]
+        assert verdict["code"] == "cancelled"
+        assert [each["identity"] for each in verdict["receipt"]["resources"]] == ["turn-2"]
+        assert scene.world.now > turn.ends_at > zombie_woke(scene, zombie)
+
+    play(seed, script)
+
+
+def zombie_woke(scene: Scene, zombie: Process) -> float:
+    """When."""
+    return next(line.seconds for line in scene.world.history if line[1:3] == (zombie.name, "wakes"))
+
+
+# ------------------------------------------------------------------------------ zombies and their producers
+
+
+@seeds
+def test_a_fenced_producer_is_made_again_without_the_progress_in_memory(seed: str) -> None:
+    """The zombie was about to commit a verdict, with a position that its successor has left behind (facts, K3)."""
+
+    async def script(scene: Scene) -> None:
+        scene.evaluation()
+        zombie = await scene.begins(0)
+        await scene.verdict(scene.report("r1", phase="one"))
+        asleep = scene.falls_asleep(zombie, "EndTxn")
+        second = scene.report("r2", phase="two")
+        await asleep
+        await scene.begins(1)
+        third = scene.report("r3", phase="three")
+        await scene.verdict(third)
+        before = len(scene.broker.history)
+        scene.wakes(zombie)
+        await scene.until(lambda: scene.times_told(zombie, "partition.assigned") == 2, "its producer is made again")
+        fourth = scene.report("r4", phase="four")
+        await scene.verdict(fourth)
+
+        assert scene.has_told(zombie, "assignment.lost")
+        assert [len(scene.verdicts(offset)) for offset in (0, second, third, fourth)] == [1, 1, 1, 1]
+        committed = [ended for ended in scene.broker.history[before:] if ended.committed]
+        positions = [offset for ended in committed for _, _, (offset, _) in ended.positions]
+        assert positions == sorted(positions)
+        assert positions[0] >= third + 1
+
+    play(seed, script)
+
+
+@seeds
+@pytest.mark.parametrize("moment", ["before its successor has read", "after its successor has read"])
+def test_a_zombies_write_that_wins_is_published_by_the_owner(seed: str, moment: str) -> None:
+    async def script(scene: Scene) -> None:
+        scene.evaluation(status="created")
+        zombie = await scene.begins(0)
+        late = scene.keeps_back(zombie, workflow_path(), lambda: scene.sleeps(zombie))
+        report = scene.report("r1", status="running")
+        write = await late
+        if moment == "before its successor has read":
+            write.arrives()
+            owner = await scene.begins(1)
+        else:
+            about_to_write = scene.at_next("s3.PUT", workflow_path(), write.arrives)
+            owner = await scene.begins(1)
+            await about_to_write
+        verdict = await scene.verdict(report)
+        scene.wakes(zombie)
+        await scene.until(lambda: scene.has_told(zombie, "assignment.lost"), "the zombie hears that it is fenced")
+
+        assert verdict["code"] == "updated"
+        assert scene.bucket.answers(zombie, workflow_path()) == [200]
+        assert scene.bucket.answers(owner, workflow_path()) == ([] if moment.startswith("before") else [412])
+        assert [event["after"] for event in scene.published(Topic.STATUS)] == ["running"]
+        assert scene.state(workflow_path())["version"] == 1
+        assert len(scene.verdicts(report)) == 1
+
+    play(seed, script)
+
+
+# ------------------------------------------------------------------------------ refused, and sent again
+
+
+@seeds
+@pytest.mark.parametrize("by", ["the same worker", "another one"])
+def test_an_id_refused_before_its_document_existed_is_decided_when_it_is_sent_again(seed: str, by: str) -> None:
+    async def script(scene: Scene) -> None:
+        first = await scene.begins(0)
+        job, time = scene.job(), scene.clock
+        refused = scene.cancel("c1", time=time)
+        assert (await scene.verdict(refused))["code"] == "not_found"
+        if by == "another one":
+            scene.sleeps(first)
+            await scene.begins(1)
+        scene.bucket.write(workflow_path(), workflow_body())
+        again = scene.cancel("c1", time=time)
+        verdict = await scene.verdict(again)
+        twice = scene.cancel("c1", time=time)
+
+        assert verdict["code"] == "cancelled"
+        assert [each["identity"] for each in verdict["receipt"]["resources"]] == [job.uid]
+        assert await scene.verdict(twice) == verdict
+        assert [scene.verdicts(refused)[0]["code"], len(scene.verdicts(refused))] == ["not_found", 1]
+
+    play(seed, script)
