@@ -146,6 +146,8 @@ class Jobs:
         return Deletion.ACCEPTED
 
     async def observe(self, job: JobIdentity, *, since: JobView | None = None, timeout_seconds: float = 0) -> JobView:
+        if job.uid not in self.deleted:
+            return JobView(True, (Pod("pod", f"{job.uid}-pod"),))
         left = self.deleted[job.uid] + self.delay_seconds - asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, min(left, timeout_seconds)))
         return JobView(False) if left <= timeout_seconds else JobView(True, (Pod("pod", f"{job.uid}-pod"),))

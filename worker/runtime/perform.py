@@ -63,6 +63,10 @@ class Trail:
         self.kind, self.name, self.identity = kind, name, identity
         self.asked_at = self.asked_at or now
 
+    def saw(self, view: JobView) -> None:
+        """Pods by uid, each once."""
+        self.pods |= dict.fromkeys(pod.uid for pod in view.pods)
+
     def receipt(self, evidence: Evidence = "unconfirmed", gone_at: datetime | None = None) -> ResourceReceipt:
         assert self.kind is not None, "about() came first"
         return ResourceReceipt(
@@ -160,6 +164,7 @@ class Performer:
         """Delete; after the grace kill each pod; shortly before the deadline remove what still stands."""
         job = JobIdentity(effect.job.namespace, effect.job.name, effect.job.uid, effect.job.owner)
         trail.about("job", f"{job.namespace}/{job.name}", job.uid, self._clock.now())
+        trail.saw(await self._patiently(lambda: self._jobs.observe(job)))  # those that end at once belong in there, too
         if await self._patiently(lambda: self._jobs.delete(job)) != Deletion.GONE:
             trail.accepted_at = trail.accepted_at or self._clock.now()
         view: JobView | None = None
@@ -167,7 +172,7 @@ class Performer:
             seconds = min(OBSERVE_SECONDS, self._until_next_step(effect))
             look = partial(self._jobs.observe, job, since=view, timeout_seconds=seconds)
             view = await self._patiently(look)
-            trail.pods |= dict.fromkeys(pod.uid for pod in view.pods)
+            trail.saw(view)
             trail.detail = f"held by {', '.join(view.held_by)}" if view.held_by else ""
             if view.gone:
                 return Stopped(resource=trail.receipt("forced" if trail.forced else "stopped", self._clock.now()))
