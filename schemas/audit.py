@@ -38,7 +38,7 @@ class DecisionSettings(Model):
     job_label: LabelName = "verdict-worker/evaluation-id"
     """Label that a reported Job must carry."""
     namespaces: tuple[str, ...] = ("local",)
-    """Namespaces in which Jobs may be."""
+    """Namespaces in which Jobs may be; to be set in the stack `services`, `local` is the embedded one's."""
     agents: tuple[str, ...] = ()
     """Agents by name."""
     zones: tuple[str, ...] = ()

@@ -25,6 +25,16 @@ from schemas.status import ReportedStatus, SessionStatus
 
 Permission = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z][a-z_-]*:[a-z][a-z_-]*$", max_length=64)]
 Text1K = Annotated[str, StringConstraints(strict=True, max_length=1024)]
+Owner = Annotated[
+    str,
+    StringConstraints(
+        strict=True,
+        max_length=600,
+        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[a-z]([-a-z0-9]{0,61}[a-z0-9])?/"
+        r"[A-Za-z]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?/[A-Za-z0-9][A-Za-z0-9._:-]{0,252}/[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$",
+    ),
+]
+"""An object of a cluster as apiVersion/kind/name/uid; apiVersion is a version, or group/version."""
 ONE_AGGREGATE = ConfigDict(json_schema_extra={"oneOf": [{"required": ["evaluation_id"]}, {"required": ["harness_id"]}]})
 
 
@@ -107,7 +117,7 @@ class ReportedJob(Model):
     """Uid of the Job: the identity that is deleted, never the name alone."""
     labels: Annotated[dict[str, str], Field(max_length=64)] = {}
     """Labels of the Job; must hold the evaluation's id under the label of the settings."""
-    owner: Annotated[str, StringConstraints(strict=True, max_length=600)] | None = None
+    owner: Owner | None = None
     """The object above the Job that would create it again, as apiVersion/kind/name/uid."""
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.base import Blob, CommandId, Coordinates, Identity, Model, SessionId, Sha256, Time, Token, Uuid
-from schemas.commands import Aggregate, Personal
+from schemas.commands import Aggregate, Owner, Personal
 from schemas.harness import HarnessEntry
 from schemas.receipts import ResourceReceipt
 from schemas.status import SessionStatus, Status
@@ -136,8 +136,8 @@ class Job(Model):
     """Name."""
     uid: Identity
     """The identity."""
-    owner: str | None = None
-    """The object above it, if one would create it again."""
+    owner: Owner | None = None
+    """The object above it, if one would create it again, as apiVersion/kind/name/uid."""
     recorded_at: Time | None = None
     """When it became known, where that was later than the document."""
     gone: ResourceReceipt | None = None

@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 from pydantic_core import ErrorDetails
 
 from schemas.base import CommandId, DnsLabel, DnsName, Identity, SessionId, Token, Uuid
-from schemas.commands import Permission
+from schemas.commands import Owner, Permission
 
 
 def _pattern(kind: Any) -> str:
@@ -25,6 +25,7 @@ SHAPES: Final = {
     _pattern(Identity): "must be 1 to 200 letters, digits or ._:/- that begin with a letter or digit",
     _pattern(DnsLabel): "must be 1 to 63 lower-case letters, digits or hyphens",
     _pattern(DnsName): "must be 1 to 253 lower-case letters, digits, hyphens or dots",
+    _pattern(Owner): "must be apiVersion/kind/name/uid, such as batch/v1/CronJob/nightly/{uid}",
     _pattern(Permission): "must be two words around a colon, such as agent:write",
 }
 """What a text must look like, by the pattern that says so exactly."""

@@ -27,6 +27,15 @@ def a_job(*, uid: str = JOB.uid, owner: dict[str, Any] | None = None, **status: 
     return {"metadata": {"namespace": "runs", "name": "job-1", "uid": uid, "ownerReferences": references}} | status
 
 
+def only_of_this_evaluation(job: dict[str, Any]) -> Handler:
+    """The one Job that there is; none where those of others are asked for."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return listed() if "!=" in request.query.get("labelSelector", "") else listed(job)
+
+    return handler
+
+
 def a_pod(phase: str = "Running") -> dict[str, Any]:
     return {"metadata": {"name": POD.name, "uid": POD.uid}, "status": {"phase": phase}}
 

@@ -18,6 +18,7 @@ from tests.contract.scripted_cluster import (
     always,
     controller,
     listed,
+    only_of_this_evaluation,
     refusal,
     scripted,
 )
@@ -61,7 +62,7 @@ def discovered(*versions: str, above: dict[str, Any] | None = None) -> Handler:
 
 async def test_the_owner_is_deleted_first_by_uid_where_its_kind_lives(api: Api, jobs: KubernetesController) -> None:
     owner = {"apiVersion": "acme.test/v1", "kind": "Farm", "name": "farm-1", "uid": "farm-uid", "controller": True}
-    api.jobs, api.others = always(lambda: listed(a_job(owner=owner))), discovered()
+    api.jobs, api.others = only_of_this_evaluation(a_job(owner=owner)), discovered()
     api.deletes = always(lambda: web.json_response({"kind": "Farm"}))
     assert [job.owner for job in await jobs.find(EVALUATION)] == [OWNED.owner] * 2
     assert await jobs.delete(OWNED) == Deletion.ACCEPTED
@@ -86,11 +87,21 @@ async def test_a_controller_that_the_document_does_not_name_is_given_time_to_mak
     assert api.count("DELETE") == 1
     looking = asyncio.create_task(jobs.find(EVALUATION))
     await asyncio.sleep(0.5)
-    api.jobs = always(lambda: listed(a_job(uid="again", owner=owner)))
+    api.jobs = only_of_this_evaluation(a_job(uid="again", owner=owner))
     assert [(job.uid, job.owner) for job in await looking] == [("again", OWNED.owner)] * 2
     began = time.monotonic()
     await jobs.find(EVALUATION)
     assert time.monotonic() - began < 1
+
+
+async def test_a_controller_that_nobody_named_is_passed_over_where_it_has_jobs_of_others_as_well(
+    api: Api, jobs: KubernetesController
+) -> None:
+    farm = {"apiVersion": "acme.test/v1", "kind": "Farm", "name": "farm-1", "uid": "farm-uid"}
+    api.jobs = always(lambda: listed(a_job(owner=farm | {"controller": True})))
+    assert [job.owner for job in await jobs.find(EVALUATION)] == [None, None]
+    label = "verdict-worker/evaluation-id"
+    assert api.count("GET", "/runs/jobs", labelSelector=f"{label},{label}!={EVALUATION}") == 1
 
 
 async def test_an_owner_further_up_is_found_through_those_between(api: Api, jobs: KubernetesController) -> None:
@@ -102,14 +113,22 @@ async def test_an_owner_further_up_is_found_through_those_between(api: Api, jobs
     assert api.count("DELETE", "/farms/farm-1") == 1
 
 
-@pytest.mark.parametrize("owner", ["acme.test/v1/Farm/farm-1/farm-uid", "farm-1", "v1/Pod//uid", "a/b/v1/K/n/u"])
-async def test_an_owner_that_the_job_does_not_have_is_left_alone(
+async def test_an_owner_that_the_job_does_not_have_is_left_alone(api: Api, jobs: KubernetesController) -> None:
+    api.jobs, api.others = always(lambda: listed(a_job())), discovered()
+    with pytest.raises(Refused, match=r"Farm farm-1 .* does not own Job runs/job-1"):
+        await jobs.delete(OWNED)
+    assert api.count("DELETE") == 0
+
+
+@pytest.mark.parametrize(
+    "owner", ["farm-1", "v1/Pod//uid", "a/b/v1/K/n/u", "v1/Pod/../uid", "../v1/K/n/u", "v1/../n/u"]
+)
+async def test_an_owner_of_no_possible_name_is_refused_before_anything_is_asked(
     api: Api, jobs: KubernetesController, owner: str
 ) -> None:
-    api.jobs, api.others = always(lambda: listed(a_job())), discovered()
     with pytest.raises(Refused):
         await jobs.delete(JobIdentity("runs", "job-1", "job-uid", owner))
-    assert api.count("DELETE") == 0
+    assert api.asked == []
 
 
 async def test_an_owner_is_found_under_the_version_that_is_served(api: Api, jobs: KubernetesController) -> None:

@@ -62,6 +62,22 @@ async def test_policy_and_uid_stand_in_the_body_of_a_delete_and_nothing_in_its_q
     ]
 
 
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a?b", "a%2fb", "a,metadata.namespace=b", "-a", "a\n"])
+async def test_a_name_that_no_object_can_have_is_refused_before_anything_is_asked(
+    api: Api, jobs: KubernetesController, name: str
+) -> None:
+    """A document is as whoever wrote it left it, and `..` in a path would lead to something else."""
+    named, within = JobIdentity("runs", name, "uid"), JobIdentity(name, "job", "uid")
+    for job in (named, within):
+        with pytest.raises(Refused):
+            await jobs.delete(job)
+        with pytest.raises(Refused):
+            await jobs.observe(job)
+    with pytest.raises(Refused):
+        await jobs.delete_pod(within, POD, 1)
+    assert api.asked == []
+
+
 async def test_a_job_is_read_before_its_pods(api: Api, jobs: KubernetesController) -> None:
     await jobs.observe(JOB)
     assert [each.path.rpartition("/")[2] for each in api.asked] == ["jobs", "pods"]

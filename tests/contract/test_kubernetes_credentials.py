@@ -16,11 +16,12 @@ from tests.contract.scripted_cluster import (
     controller,
     scripted,
 )
+from worker import bootstrap
 from worker.adapters.kubernetes import KubernetesController
 from worker.adapters.kubernetes.connection import connector
 from worker.errors import Misconfigured, Refused, Unavailable
 from worker.ports import Deletion
-from worker.settings import KubernetesSettings
+from worker.settings import KubernetesSettings, load
 
 
 @pytest.fixture
@@ -108,6 +109,28 @@ async def test_a_missing_file_or_context_and_no_pod_around_us_are_told_by_settin
     ):
         with pytest.raises(Misconfigured, match=said):
             await connector(settings, tmp_path)()
+
+
+@pytest.mark.parametrize("namespaces", [(), ("runs", ".."), ("Runs",), ("*",), ("",)])
+async def test_namespaces_that_are_not_named_or_cannot_be_are_told_by_setting(
+    api: Api, namespaces: tuple[str, ...]
+) -> None:
+    settings = KubernetesSettings(kubeconfig=str(api.kubeconfig))
+    with pytest.raises(Misconfigured, match=r"^WORKER_DECISIONS__NAMESPACES: (must be set|no namespace can be called)"):
+        await KubernetesController(settings, namespaces=namespaces, label="label").start()
+
+
+async def test_the_embedded_stacks_namespace_is_no_default_of_the_services(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_STACK", "services")
+    monkeypatch.setenv("WORKER_KUBERNETES__KUBECONFIG", str(api.kubeconfig))
+    with pytest.raises(Misconfigured, match=r"^WORKER_DECISIONS__NAMESPACES: must be set where WORKER_STACK=services"):
+        await bootstrap.ports(load()).jobs.start()
+    monkeypatch.setenv("WORKER_DECISIONS__NAMESPACES", '["local"]')
+    jobs = bootstrap.ports(load()).jobs
+    await jobs.start()
+    await jobs.stop()
 
 
 async def test_stop_is_tolerated_before_start_and_twice_and_nothing_is_answered_after_it(api: Api) -> None:

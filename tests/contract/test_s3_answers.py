@@ -12,6 +12,9 @@ from pydantic import SecretStr
 from tests.contract.moto_server import create_bucket, moto_server
 from tests.contract.suites.s3 import S3World
 from tests.integration.proxy import Proxy, reply
+from worker.adapters.s3 import S3Store
+from worker.adapters.system import SystemClock, SystemIds
+from worker.cli.opening import opened
 from worker.errors import Conflict, Misconfigured, OutcomeUnknown, Unavailable
 from worker.ports import Stored
 from worker.settings import S3Settings
@@ -221,6 +224,8 @@ async def test_a_server_that_ignores_a_condition_is_refused(settings: S3Settings
         (error("403 Forbidden", "AccessDenied"), "WORKER_S3__BUCKET: the credential does not suffice"),
         (error("404 Not Found", "NoSuchBucket"), "WORKER_S3__BUCKET: there is no such bucket"),
         (error("400 Bad Request", "AuthorizationHeaderMalformed"), "WORKER_S3__REGION: the server has another region"),
+        (error("400 Bad Request", "KMS.NotFoundException"), "WORKER_S3__ENCRYPTION_KEY_ID: there is no such key"),
+        (error("404 Not Found", "kms:KeyNotFound"), "WORKER_S3__ENCRYPTION_KEY_ID: there is no such key"),
         (
             error("501 Not Implemented", "NotImplemented"),
             "WORKER_S3__ENDPOINT_URL: the server cannot do what is needed",
@@ -241,6 +246,32 @@ async def test_at_the_start_an_outage_is_one(settings: S3Settings, proxy: Proxy)
     proxy.answers = always(error("503 Slow Down", "SlowDown"))
     with pytest.raises(Unavailable, match=r"^WORKER_S3__ENDPOINT_URL: http://127.0.0.1:\d+ is away"):
         await S3World(settings).store.start()
+
+
+async def test_who_only_reads_probes_no_write_and_hears_of_a_wrong_setting_all_the_same(
+    settings: S3Settings, proxy: Proxy
+) -> None:
+    store = S3Store(settings, SystemClock(), SystemIds(), writes=False)
+    await store.start()
+    assert await store.load("key") is None
+    await store.stop()
+    assert [method for method, _ in proxy.requests] == ["GET", "GET"]
+    proxy.answers = always(error("403 Forbidden", "AccessDenied"))
+    with pytest.raises(Misconfigured, match=r"^WORKER_S3__BUCKET: the credential does not suffice"):
+        await store.start()
+
+
+@pytest.mark.parametrize(("command", "methods"), [("reads", {"GET"}), ("writes", {"GET", "PUT", "POST"})])
+async def test_a_command_beside_the_worker_writes_to_the_store_only_where_it_says_so(
+    settings: S3Settings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, command: str, methods: set[str]
+) -> None:
+    monkeypatch.setenv("WORKER_STACK", "services")
+    for name in ("endpoint_url", "bucket", "access_key"):
+        monkeypatch.setenv(f"WORKER_S3__{name.upper()}", getattr(settings, name))
+    monkeypatch.setenv("WORKER_S3__SECRET_KEY", settings.secret_key.get_secret_value())
+    async with opened(writes=command == "writes") as (ports, _):
+        assert await ports.store.list("") == []
+    assert {method for method, _ in proxy.requests} == methods
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,11 @@ GROUP, VERSION, PLURAL, KIND = "acme.test", "v1", "farms", "Farm"
 OWNS = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "controller": True, "blockOwnerDeletion": True}
 
 
+def above(farm: dict[str, Any]) -> dict[str, Any]:
+    """How a Job says that the farm is its controller."""
+    return OWNS | {key: farm["metadata"][key] for key in ("name", "uid")}
+
+
 class Farms:
     """A kind of resource whose controller keeps one Job for each."""
 
@@ -73,8 +78,7 @@ class Farms:
             name = farm["metadata"]["name"]
             if f"{name}-work" not in there:
                 self.made += 1
-                reference = OWNS | {key: farm["metadata"][key] for key in ("name", "uid")}
-                metadata = {"ownerReferences": [reference]}
+                metadata = {"ownerReferences": [above(farm)]}
                 await self.workload.job(self._evaluation_id, name=f"{name}-work", metadata=metadata, ready=False)
 
     async def _is_served(self) -> bool:

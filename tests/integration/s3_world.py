@@ -5,11 +5,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from tests.contract.suites.s3 import S3World
+from tests.services.minio import Minio
 from tests.services.object_store import ObjectStore
 from worker.settings import S3Settings
 
 
-def settings_of(server: ObjectStore, bucket_name: str, **changed: Any) -> S3Settings:
+def settings_of(server: ObjectStore | Minio, bucket_name: str, **changed: Any) -> S3Settings:
     """The adapter's settings for this bucket, with some changed."""
     whole = {
         "endpoint_url": server.endpoint_url,

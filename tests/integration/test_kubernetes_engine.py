@@ -16,7 +16,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from schemas.audit import DecisionSettings
 from tests.contract.stack import Stack, evaluation_id
-from tests.integration.farms import Farms
+from tests.integration.farms import Farms, above
 from tests.integration.workload import LABEL, READ_JOBS, READ_PODS, STUBBORN, Workload, controller, kubeconfig_of, until
 from tests.services.cluster import Cluster
 from worker.ports import JobIdentity, Topic
@@ -203,6 +203,37 @@ async def test_a_job_that_its_owner_makes_again_stays_away(
         await asyncio.sleep(0.5)  # the controller looks five times
         await until(farms.workload.left, [])
         assert await farms.wanted() == []
+
+
+async def test_an_owner_that_nobody_named_and_that_makes_nothing_again_is_left_alone(
+    stack: Stack, kubernetes_client: ApiClient, namespace: str
+) -> None:
+    """Only the document's word, or a Job that came back, is a reason to delete what is above it (facts, N4)."""
+    farms = Farms(kubernetes_client, namespace, EVALUATION)
+    await farms.define()
+    await farms.create("one")
+    await farms.work()
+    [(name, uid)] = (await farms.workload.jobs()).items()
+    await stack.create(jobs=[reported(JobIdentity(namespace, name, uid))])
+    verdict = await cancel(stack)
+    assert (verdict["code"], verdict["receipt"]["evidence"]) == ("cancelled", "stopped")
+    assert [farm["metadata"]["name"] for farm in await farms.wanted()] == ["one"]
+
+
+async def test_an_owner_that_has_jobs_of_another_evaluation_as_well_is_left_alone(
+    stack: Stack, kubernetes_client: ApiClient, namespace: str
+) -> None:
+    farms = Farms(kubernetes_client, namespace, EVALUATION)
+    await farms.define()
+    await farms.create("shared")
+    await farms.work()
+    [farm] = await farms.wanted()
+    another = await farms.workload.job(evaluation_id(2), metadata={"ownerReferences": [above(farm)]})
+    await stack.create()
+    verdict = await cancel(stack)
+    assert (verdict["code"], verdict["receipt"]["evidence"]) == ("cancelled", "stopped")
+    assert await farms.workload.jobs() == {another.name: another.uid}
+    assert await farms.workload.phases(another) == ["Running"]
 
 
 @pytest.mark.parametrize("fault", ["killed", "paused"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.base import time_text
 from schemas.cloudevents import headers
+from schemas.commands import WorkflowUpdate
 from tests.unit.given import EVALUATION, NOW
 from worker.decoding import Decoded, Poison, Rejected, decode
 from worker.ports import Headers, Record, Topic
@@ -76,6 +77,43 @@ def test_a_wrong_field_of_the_operation_is_a_verdict_that_names_it(data: Any, fi
     result = decode(record(data), 1000)
     assert isinstance(result, Rejected)
     assert (result.verdict.code, result.verdict.errors[0].loc) == (code, (field,))
+
+
+OWNER = "batch/v1/CronJob/nightly/1f0c9a7e-5b1d"
+
+
+@pytest.mark.parametrize("owner", [OWNER, "v1/Pod/runner/uid", "jobset.x-k8s.io/v1alpha2/JobSet/a.b/uid", None])
+def test_an_owner_is_named_by_version_kind_name_and_uid(owner: str | None) -> None:
+    job = {"namespace": "runs", "name": "job-1", "uid": "job-uid", "owner": owner}
+    operation = decoded(record(DATA | {"status": "running", "job": job}, "workflow.update")).command.operation
+    assert isinstance(operation, WorkflowUpdate)
+    assert operation.job
+    assert operation.job.owner == owner
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        "nightly",
+        "CronJob/nightly/uid",
+        "v1/CronJob/nightly/",
+        "v1/CronJob//uid",
+        "a/b/v1/CronJob/nightly/uid",
+        "batch/v1/CronJob/../uid",
+        "../v1/CronJob/nightly/uid",
+        "batch/../CronJob/nightly/uid",
+        "batch/v1/CronJob/a%2fb/uid",
+        "batch/v1/CronJob/nightly/uid?x",
+        f"{OWNER}\n",
+    ],
+)
+def test_an_owner_of_another_shape_is_a_verdict_that_names_the_field_and_the_rule(owner: str) -> None:
+    job = {"namespace": "runs", "name": "job-1", "uid": "job-uid", "owner": owner}
+    result = decode(record(DATA | {"status": "running", "job": job}, "workflow.update"), 1000)
+    assert isinstance(result, Rejected)
+    [error] = result.verdict.errors
+    rule = "must be apiVersion/kind/name/uid, such as batch/v1/CronJob/nightly/{uid}"
+    assert (result.verdict.http_status, error.loc, error.msg) == (422, ("job", "owner"), rule)
 
 
 def test_a_malformed_session_id_is_400() -> None:

@@ -61,7 +61,7 @@ async def _from_file(name: str, *, as_json: bool) -> Exit:
         raise Wrong(f"{name}: {invalid(error)}") from None
     except ValueError as error:
         raise Wrong(f"{name}: {error}") from None
-    async with opened(makes=True) as (ports, _):
+    async with opened(makes=True, writes=True) as (ports, _):
         return await _create(ports.store, draft, as_json=as_json)
 
 
@@ -74,7 +74,7 @@ async def _evaluation(command: str, team: str, *, as_json: bool) -> Exit:
     if not words:
         raise Wrong("--run: must name a command")
     evaluation_id = str(uuid4())
-    async with opened(makes=True) as (ports, _):
+    async with opened(makes=True, writes=True) as (ports, _):
         job = launch(evaluation_id, words)
         now = datetime.now(UTC)
         given = {

@@ -13,15 +13,16 @@ from worker.ports import Ports
 
 
 @asynccontextmanager
-async def opened(*, makes: bool = False) -> AsyncIterator[tuple[Ports, Client]]:
+async def opened(*, makes: bool = False, writes: bool = False) -> AsyncIterator[tuple[Ports, Client]]:
     """Store and stream of the configured stack, and a client on them.  Raises Misconfigured, Unavailable.
 
-    Whoever only reads makes nothing: a folder without a database is one that was mistyped, not an empty log.
+    Whoever only reads makes nothing: a folder without a database is one that was mistyped, not an empty log.  The store
+    is written to, and be it by the probe at its start, only by who says so.
     """
     from worker import bootstrap, settings
 
     given = settings.load()
-    ports = bootstrap.ports(given)
+    ports = bootstrap.ports(given, writes=writes)
     if given.stack == "embedded" and not makes and _is_missing(file := bootstrap.database(given).path):
         makers = "`worker run`, `create` or `send` makes it"
         raise Misconfigured(f"WORKER_DATA_DIR: {file.parent} has no {file.name}; {makers}")

@@ -98,13 +98,17 @@ class Cluster:
         except Unauthorized as error:
             raise Refused(f"the cluster does not know this worker's credentials: {error}") from error
 
-    async def list(self, path: str, *, labels: str = "", fields: str = "") -> list[Object]:
-        """All objects of a collection that the selectors match, read consistently, page by page."""
+    async def list(self, path: str, *, labels: str = "", fields: str = "", whole: bool = True) -> list[Object]:
+        """All objects of a collection that the selectors match, read consistently, page by page.
+
+        Where they are not wanted `whole`, only their metadata.
+        """
+        accept = JSON if whole else METADATA.format("PartialObjectMetadataList")
         query = {"limit": str(PAGE_ITEMS)}
         query |= {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
         found: list[Object] = []
         while True:
-            answer = await self.call("GET", path, query=query)
+            answer = await self.call("GET", path, query=query, accept=accept)
             if answer.status == 404:
                 return []
             found += _items(answer.body)

@@ -6,15 +6,15 @@ Knows nothing of commands, verdicts, grace periods or deadlines.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
-from urllib.parse import quote
 
 from worker.adapters.kubernetes.cluster import Answer, Cluster, Object
 from worker.adapters.kubernetes.connection import Connect, connector
-from worker.adapters.kubernetes.objects import identity, pods_of, running_pods, view
+from worker.adapters.kubernetes.objects import NAMESPACE, identity, owners, pods_of, running_pods, segment, view
 from worker.adapters.kubernetes.owners import Owner, Owners
 from worker.adapters.kubernetes.watching import Watches
-from worker.errors import Refused, Unavailable
+from worker.errors import Misconfigured, Refused, Unavailable
 from worker.ports import Deletion, JobIdentity, JobView, Pod
 from worker.settings import KubernetesSettings
 
@@ -40,6 +40,12 @@ class KubernetesController:
 
     async def start(self) -> None:
         """Load the credentials; a cluster that is away is waited out later.  Raises Misconfigured."""
+        if not self._namespaces:
+            example = "the namespaces in which Jobs may be, such as '[\"evaluations\"]'"
+            raise Misconfigured(f"WORKER_DECISIONS__NAMESPACES: must be set where WORKER_STACK=services: {example}")
+        for namespace in self._namespaces:
+            if not NAMESPACE.fullmatch(namespace):
+                raise Misconfigured(f"WORKER_DECISIONS__NAMESPACES: no namespace can be called {namespace!r}")
         await self._cluster.start()
 
     async def stop(self) -> None:
@@ -48,22 +54,24 @@ class KubernetesController:
         await self._cluster.stop()
 
     async def find(self, evaluation_id: str) -> Sequence[JobIdentity]:
-        """Each with the controller above it; one that may make a deleted Job again is given time to do so first."""
+        """Each with the controller above it, unless that has Jobs of other evaluations as well: it is left alone then.
+
+        A controller that may make a deleted Job again is given time to do so first.
+        """
         if evaluation_id in self._may_return:
             await asyncio.sleep(RETURN_SECONDS)
             self._may_return.discard(evaluation_id)
         found: list[JobIdentity] = []
         for namespace in self._namespaces:
             jobs = await self._list(namespace, _jobs(namespace), labels=f"{self._label}={evaluation_id}")
-            found += [identity(job) for job in jobs]
+            found += await self._without_shared_owners(namespace, evaluation_id, [identity(job) for job in jobs])
         return found
 
     async def delete(self, job: JobIdentity) -> Deletion:
         """The owner first, if it has one; then the Job; then, where it is gone already, the pods that it has left."""
         above = await self._delete_owner(job, Owner.parse(job.owner)) if job.owner else Deletion.GONE
-        answer = await self._delete(
-            job.namespace, f"{_jobs(job.namespace)}/{quote(job.name, safe='')}", job.uid, FOREGROUND
-        )
+        path = f"{_jobs(job.namespace)}/{segment(job.name)}"
+        answer = await self._delete(job.namespace, path, job.uid, FOREGROUND)
         deletion = _meaning(answer)
         if deletion == Deletion.ACCEPTED and not job.owner:
             self._expect_return(answer.body)
@@ -103,16 +111,29 @@ class KubernetesController:
 
     async def _job(self, job: JobIdentity) -> Object | None:
         """The Job with this uid; None where it is gone, or its name is another's."""
-        found = await self._list(job.namespace, _jobs(job.namespace), fields=f"metadata.name={job.name}")
+        found = await self._list(job.namespace, _jobs(job.namespace), fields=f"metadata.name={segment(job.name)}")
         return next((each for each in found if each["metadata"]["uid"] == job.uid), None)
+
+    async def _without_shared_owners(
+        self, namespace: str, evaluation_id: str, jobs: Sequence[JobIdentity]
+    ) -> Sequence[JobIdentity]:
+        """Nobody named these owners: one that is deleted must not take the Jobs of another evaluation with it."""
+        if not any(job.owner for job in jobs):
+            return jobs
+        of_others = f"{self._label},{self._label}!={evaluation_id}"
+        others = await self._list(namespace, _jobs(namespace), labels=of_others, whole=False)
+        shared = {reference["uid"] for job in others for reference in owners(job)}
+        return [replace(job, owner=None) if job.owner and Owner.parse(job.owner).uid in shared else job for job in jobs]
 
     async def _pods(self, job: JobIdentity) -> list[Object]:
         labels = pods_of(job)
         return await self._list(job.namespace, _pods(job.namespace), labels=labels) if labels else []
 
-    async def _list(self, namespace: str, path: str, *, labels: str = "", fields: str = "") -> list[Object]:
+    async def _list(
+        self, namespace: str, path: str, *, labels: str = "", fields: str = "", whole: bool = True
+    ) -> list[Object]:
         try:
-            return await self._cluster.list(path, labels=labels, fields=fields)
+            return await self._cluster.list(path, labels=labels, fields=fields, whole=whole)
         except Refused as refused:
             await self._expect_gone(namespace, refused)
             return []
@@ -160,7 +181,7 @@ class KubernetesController:
         Returns where the namespace is no more.  Raises Unavailable while it is going, else what was refused.
         """
         try:
-            answer = await self._cluster.call("GET", f"/api/v1/namespaces/{quote(namespace, safe='')}")
+            answer = await self._cluster.call("GET", f"/api/v1/namespaces/{segment(namespace)}")
         except Refused:
             raise refused from None
         if answer.status == 404:
@@ -175,12 +196,12 @@ def _meaning(answer: Answer) -> Deletion:
 
 
 def _jobs(namespace: str) -> str:
-    return f"/apis/batch/v1/namespaces/{quote(namespace, safe='')}/jobs"
+    return f"/apis/batch/v1/namespaces/{segment(namespace)}/jobs"
 
 
 def _pods(namespace: str) -> str:
-    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
+    return f"/api/v1/namespaces/{segment(namespace)}/pods"
 
 
 def _pod(namespace: str, pod: Pod) -> str:
-    return f"{_pods(namespace)}/{quote(pod.name, safe='')}"
+    return f"{_pods(namespace)}/{segment(pod.name)}"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from worker.errors import Refused
 from worker.ports import JobIdentity, JobView, Pod
 
 Object = dict[str, Any]
@@ -11,7 +12,16 @@ CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 CONTROLLERS_OWN = frozenset({"foregroundDeletion", "orphan", "batch.kubernetes.io/job-tracking"})
 """Finalizers by which the garbage collector and the Job controller wait for pods: they hold nothing by themselves."""
 OUTCOMES: dict[str, Literal["completed", "failed"]] = {"Complete": "completed", "Failed": "failed"}
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+SEGMENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+
+def segment(name: str) -> str:
+    """A name as a part of a path: one that no object can have, such as `..`, would lead to another.  Raises Refused."""
+    if not SEGMENT.fullmatch(name):
+        raise Refused(f"no object of a cluster can be called {name!r}")
+    return name
 
 
 def pods_of(job: JobIdentity) -> str | None:

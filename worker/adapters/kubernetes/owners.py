@@ -5,10 +5,9 @@ Which kinds may be deleted, the worker's Role says.  Knows nothing of pods.
 
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import quote
 
 from worker.adapters.kubernetes.cluster import Cluster, Object
-from worker.adapters.kubernetes.objects import owner_text, owners
+from worker.adapters.kubernetes.objects import owner_text, owners, segment
 from worker.errors import Refused, Unavailable
 
 GENERATIONS_MAX = 5
@@ -27,8 +26,10 @@ class Owner:
     def parse(cls, text: str) -> "Owner":
         """Of apiVersion/kind/name/uid, where apiVersion may be group/version.  Raises Refused."""
         parts = text.rsplit("/", 3)
-        if len(parts) != 4 or not all(parts) or parts[0].count("/") > 1:
+        if len(parts) != 4 or parts[0].count("/") > 1:
             raise Refused(f"the owner {text!r} is no apiVersion/kind/name/uid")
+        for name in (*parts[0].split("/"), *parts[1:]):
+            segment(name)
         return cls(*parts)
 
 
@@ -54,8 +55,8 @@ class Owners:
         if kind is None:
             return None
         self._kinds[known] = kind
-        within = f"/namespaces/{quote(namespace, safe='')}" if kind.namespaced else ""
-        return f"{kind.base}{within}/{kind.plural}/{quote(owner.name, safe='')}"
+        within = f"/namespaces/{segment(namespace)}" if kind.namespaced else ""
+        return f"{kind.base}{within}/{kind.plural}/{owner.name}"
 
     async def _discover(self, owner: Owner) -> Kind | None:
         base = await self._base(owner.api_version)
@@ -69,7 +70,7 @@ class Owners:
         """Where the group is served: in another version, if it must be, since the objects are the same."""
         name, _, _ = api_version.rpartition("/")
         if not name:
-            return f"/api/{quote(api_version)}"
+            return f"/api/{api_version}"
         groups = (await self._cluster.call("GET", "/apis")).body
         if groups.get("kind") != "APIGroupList":
             raise Unavailable("the cluster answered the list of its groups with something else")

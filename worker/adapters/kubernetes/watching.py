@@ -8,10 +8,9 @@ something: everybody is woken whenever it stands again, and looks from time to t
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import quote
 
 from worker.adapters.kubernetes.cluster import Cluster, Object
-from worker.adapters.kubernetes.objects import CONTROLLER_UID
+from worker.adapters.kubernetes.objects import CONTROLLER_UID, segment
 from worker.errors import Refused, Transient
 
 LOOK_SECONDS, LOOK_WITHOUT_WATCH_SECONDS = 5.0, 0.5
@@ -44,7 +43,7 @@ class Watches:
         self._cluster = cluster
         self._bells: dict[str, set[Bell]] = {}
         self._standing = 0
-        within = f"namespaces/{quote(namespace, safe='')}"
+        within = f"namespaces/{segment(namespace)}"
         self._tasks = (
             self._begin(f"/apis/batch/v1/{within}/jobs", "", _uid_of_job),
             self._begin(f"/api/v1/{within}/pods", CONTROLLER_UID, _job_uid_of_pod),

@@ -96,6 +96,9 @@ SETTING_BY_CODE = {
     "InvalidToken": ("ACCESS_KEY", "the server refuses the credential's token"),
     "AuthorizationHeaderMalformed": ("REGION", "the server has another region"),
     "PermanentRedirect": ("REGION", "the bucket is in another region"),
+    "KMS.NotFoundException": ("ENCRYPTION_KEY_ID", "there is no such key"),
+    "KMS.DisabledException": ("ENCRYPTION_KEY_ID", "the key is disabled"),
+    "kms:KeyNotFound": ("ENCRYPTION_KEY_ID", "there is no such key"),  # MinIO's word
 }
 
 

@@ -30,7 +30,8 @@ NO_VERSION = '"00000000000000000000000000000000"'
 class S3Store:
     """One client, and at most `connections_max` requests at once: so none waits inside of the library's pool.
 
-    `connect` gives the client; the simulator has its own.
+    Whoever only reads (`writes=False`) starts by reading: no conditions are probed, and nothing is written.  `connect`
+    gives the client; the simulator has its own.
     """
 
     def __init__(
@@ -39,8 +40,11 @@ class S3Store:
         clock: Clock,
         ids: Ids,
         connect: Callable[[S3Settings], AbstractAsyncContextManager[Any]] = open_client,
+        *,
+        writes: bool = True,
     ) -> None:
         self._settings, self._clock, self._ids, self._connect = settings, clock, ids, connect
+        self._writes = writes
         self._slots = asyncio.Semaphore(settings.connections_max)
         self._opened = AsyncExitStack()
         self._client: Any = None
@@ -55,7 +59,10 @@ class S3Store:
             return
         self._client = await self._opened.enter_async_context(self._connect(self._settings))
         try:
-            await self._probe(f"probe/{self._ids.fresh()}")
+            # Who may not list gets 403 for a missing object, which must not pass for an outage later on.
+            await self.list("", limit=1)
+            if self._writes:
+                await self._probe(f"probe/{self._ids.fresh()}")
         except BaseException as error:
             await self.stop()
             meaning = failures.at_start(error, self._settings)
@@ -177,11 +184,7 @@ class S3Store:
     # ------------------------------------------------------------------------------ the probe
 
     async def _probe(self, key: str) -> None:
-        """All that the worker needs of the server, on an object of its own.  Raises Misconfigured.
-
-        List comes first: who may not list gets 403 for a missing object, which must not pass for an outage later on.
-        """
-        await self.list("", limit=1)
+        """All that a writer needs of the server, on an object of its own.  Raises Misconfigured."""
         answer = await self._put(key, b"first", IfNoneMatch=ANY_VERSION)
         try:
             await self._check(key, answer)
