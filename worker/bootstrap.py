@@ -32,14 +32,14 @@ def database(settings: Settings) -> Database:
     return Database(settings.data_dir / "worker.db", partitions=settings.partitions)
 
 
-def ports(settings: Settings) -> Ports:
-    """Raises Misconfigured."""
+def ports(settings: Settings, *, writes: bool = True) -> Ports:
+    """`writes` False: nothing is written to the store, not even to try whether it could.  Raises Misconfigured."""
     file = database(settings)  # one for all that is embedded; nothing is opened before it is used
     log, stream = _log_and_stream(settings, file)
     return Ports(
         log=log,
         stream=stream,
-        store=_store(settings, file),
+        store=_store(settings, file, writes=writes),
         jobs=_jobs(settings),
         agents=A2AClient(_named("AGENTS", Agent, settings.agents)),
         executors=HttpExecutor(_named("ZONES", Zone, settings.zones)),
@@ -57,12 +57,12 @@ def _log_and_stream(settings: Settings, file: Database) -> tuple[CommandLog, Eve
     return KafkaLog(connection), KafkaStream(connection)
 
 
-def _store(settings: Settings, file: Database) -> DocumentStore:
+def _store(settings: Settings, file: Database, *, writes: bool) -> DocumentStore:
     if settings.stack == "embedded":
         return SqliteStore(file)
     from worker.adapters.s3 import S3Store
 
-    return S3Store(settings.s3, SystemClock(), SystemIds())
+    return S3Store(settings.s3, SystemClock(), SystemIds(), writes=writes)
 
 
 def _jobs(settings: Settings) -> JobController:
@@ -70,12 +70,12 @@ def _jobs(settings: Settings) -> JobController:
         return ProcessController()
     from worker.adapters.kubernetes import KubernetesController
 
-    decisions = settings.decisions
-    return KubernetesController(settings.kubernetes, namespaces=decisions.namespaces, label=decisions.job_label)
+    namespaces, label = settings.job_namespaces(), settings.decisions.job_label
+    return KubernetesController(settings.kubernetes, namespaces=namespaces, label=label)
 
 
-def engine(settings: Settings) -> "Engine":
-    """Raises Misconfigured."""
+def engine(settings: Settings, over: Ports) -> "Engine":
+    """The engine of any stack."""
     from worker.runtime.engine import Engine, EngineSettings
 
     chosen = EngineSettings(
@@ -85,7 +85,7 @@ def engine(settings: Settings) -> "Engine":
         fetch_records_max=settings.fetch_records_max,
         reconcile_interval_seconds=settings.reconcile_interval_seconds,
     )
-    return Engine(ports(settings), chosen)
+    return Engine(over, chosen)
 
 
 def service(settings: Settings) -> "Service":
@@ -96,7 +96,7 @@ def service(settings: Settings) -> "Service":
 
     logs.configure(settings.log_format, settings.log_level)
     metrics.BUILD.labels(build()).set(1)
-    whole = engine(settings)
+    whole = engine(settings, ports(settings))
     probes = Probes(settings.probes_host, settings.probes_port, whole.unready) if settings.probes_enabled else None
     about = {"build": build(), "runs_on": settings.stack, "data_dir": str(settings.data_dir)}
     return Service(whole, probes, about, settings.drain_timeout_seconds)

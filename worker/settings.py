@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from schemas.audit import DecisionSettings
+from schemas.docstrings import field_texts
 from schemas.wording import rule
 from worker.errors import Misconfigured
 
@@ -42,7 +43,7 @@ HTTP_URL = r"^(https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]
 class S3Settings(BaseModel):
     """Where documents are, on S3 or a server that speaks it; used by the stack `services`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     endpoint_url: Annotated[str, Field(pattern=HTTP_URL)] = ""
     """URL of the server; empty: AWS, in the region."""
@@ -77,7 +78,7 @@ class S3Settings(BaseModel):
 class KafkaSettings(BaseModel):
     """Where the log is, on Kafka; used by the stack `services`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     bootstrap_servers: Annotated[str, Field(pattern=r"^[^\s,]+(,[^\s,]+)*$")] = "localhost:9092"
     """Brokers to begin with, as `host:port`, separated by commas."""
@@ -123,7 +124,7 @@ class KubernetesSettings(BaseModel):
     Which Jobs it may touch is said by `decisions`: their namespaces, and the label that holds the evaluation's id.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     kubeconfig: str = ""
     """Kubeconfig file; empty: the service account of the pod that the worker runs in."""
@@ -143,7 +144,6 @@ class Settings(BaseSettings):
         env_nested_delimiter=SEPARATOR,
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
     )
 
     stack: Literal["embedded", "services"] = "embedded"
@@ -188,6 +188,10 @@ class Settings(BaseSettings):
         names = {"agents": tuple(sorted(self.agents)), "zones": tuple(sorted(self.zones))}
         return self.decisions.model_copy(update=names)
 
+    def job_namespaces(self) -> tuple[str, ...]:
+        """Those that were named, and none by default: `local` is where the embedded stack's processes are."""
+        return self.decisions.namespaces if "namespaces" in self.decisions.model_fields_set else ()
+
 
 def load() -> Settings:
     """Raises Misconfigured, naming the variable and the rule, never the value."""
@@ -227,8 +231,14 @@ def settings_table(*, services: bool = False) -> str:
         if (path[0] in SERVICES) != services:
             continue
         default = _text(_at(defaults, path))
-        lines.append(f"| `{name}` | `{default}` | {_limits(field)} | {field.description} |")
+        lines.append(f"| `{name}` | `{default}` | {_limits(field)} | {_what(path)} |")
     return "\n".join(lines)
+
+
+def _what(path: tuple[str, ...]) -> str:
+    """The text below a setting."""
+    group = _group(Settings.model_fields[path[0]])
+    return field_texts(group or Settings)[path[-1]]
 
 
 def _variables() -> Iterator[tuple[str, tuple[str, ...], FieldInfo]]:

@@ -1,45 +1,39 @@
 """A simulation that a test steers: its own few aggregates and commands, workers put to sleep in the middle of a call.
 
-A schedule is a script over a `Scene`: it says what is given, makes workers begin, sleep, wake and die at named calls, and
-returns what it has seen; no fault strikes that the script does not make.  What it ends with is checked as any
-simulation is.  Judges nothing of what workers do.
+A schedule is a script over a `Scene`: it says what is given, and makes workers begin, sleep, wake and die at named
+calls; no fault strikes that the script does not make.  What it ends with is checked as any simulation is.  Judges
+nothing of what workers do.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
+
+import pytest
 
 from schemas.cloudevents import headers
 from schemas.documents import Document, OrgState, SessionState, Turn, WorkflowState
 from schemas.harness import Harness, HarnessEntry
 from schemas.status import Status
+from tests.simulation.steered import Kept, PartedWire, WatchedBucket
 from worker.ports import JobIdentity, Topic
 from worker.settings import Settings
 from worker.simulation.cast import ADA, ORG, TEAM, TENANT, Cast
 from worker.simulation.faults import NO_FAULTS
-from worker.simulation.kafka.broker import Wire
 from worker.simulation.kubernetes import JobWish
 from worker.simulation.loop import run
 from worker.simulation.outcome import Case, Outcome, Scale
 from worker.simulation.process import EPOCH, Process
 from worker.simulation.remote import Turn as RunningTurn
 from worker.simulation.remote import TurnWish
-from worker.simulation.s3 import Bucket
-from worker.simulation.s3.client import lost
-from worker.simulation.s3.objects import PreconditionFailed
-from worker.simulation.service import never
 from worker.simulation.simulation import Simulation
-from worker.simulation.weather import Weather
-from worker.simulation.world import Line, World, current
+from worker.simulation.world import Line, World
 
 Json = dict[str, Any]
-Seen = TypeVar("Seen")
 EVALUATION = "11111111-1111-4111-8111-111111111111"
 ZONE = "zone-1"
 SESSION = f"{'0' * 26}.{ZONE}"
@@ -48,88 +42,9 @@ HARNESSES = tuple(f"harness_{number:032x}" for number in range(2))
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 600.0
 APART_SECONDS = 5.0
+"""How long a zombie that wakes up does not hear that it is one."""
 OF_THE_GROUP = ("Heartbeat", "JoinGroup", "SyncGroup", "LeaveGroup")
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """A write as it arrived, and how it was answered."""
-
-    seconds: float
-    process: str
-    key: str
-    status: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A write that is under way; whoever has sent it saw its connection break.  `arrives`: now."""
-
-    arrives: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """For a write of a process."""
-
-    process: str
-    key: str
-    act: Callable[[], object]
-    kept: asyncio.Future[Kept]
-
-
-class WatchedBucket(Bucket):
-    """A bucket that remembers how writes were answered, and lets one be late where a script says so."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.puts: list[Put] = []
-        self._now = world.loop.time
-        self._waits: list[Wait] = []
-
-    def keep(self, process: Process, key: str, act: Callable[[], object]) -> asyncio.Future[Kept]:
-        """Its next write there is late; `act` at the moment at which it should have arrived."""
-        wait = Wait(process.name, key, act, asyncio.get_running_loop().create_future())
-        self._waits.append(wait)
-        return wait.kept
-
-    def put(self, who: str, key: str, body: bytes, if_match: str | None, if_none_match: str | None) -> str:
-        for wait in self._waits:
-            if (wait.process, wait.key) == (who, key):
-                self._waits.remove(wait)
-                wait.kept.set_result(Kept(lambda: self._arrives_late(who, key, body, if_match, if_none_match)))
-                wait.act()
-                raise lost(self.endpoint_url)
-        try:
-            etag = super().put(who, key, body, if_match, if_none_match)
-        except PreconditionFailed:
-            self.puts.append(Put(self._now(), who, key, 412))
-            raise
-        self.puts.append(Put(self._now(), who, key, 200))
-        return etag
-
-    def _arrives_late(self, who: str, key: str, body: bytes, if_match: str | None, if_none_match: str | None) -> None:
-        with suppress(PreconditionFailed):  # nobody is there to hear of it
-            self.put(who, key, body, if_match, if_none_match)
-
-    def answers(self, process: Process, key: str) -> list[int]:
-        """The statuses of a process's writes of a key, in order of their arrival."""
-        return [put.status for put in self.puts if (put.process, put.key) == (process.name, key)]
-
-
-class PartedWire(Wire):
-    """The way to the broker; some processes do not reach the coordinator of their group, and do not know it."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.parted: list[str] = []
-
-    async def call(self, what: str, serve: Callable[[], Seen], detail: str = "", **errors: Any) -> Seen:
-        process = current()
-        if process is not None and process.name in self.parted and what in OF_THE_GROUP:
-            self.world.note(process.name, f"{self.name}.{what}", "is lost")
-            await never()
-        return await super().call(what, serve, detail, **errors)
+OF_TRANSACTIONS = ("AddPartitionsToTxn", "AddOffsetsToTxn")
 
 
 class Scene(Simulation):
@@ -146,16 +61,16 @@ class Scene(Simulation):
 
     # ------------------------------------------------------------------------------ given
 
-    def evaluation(self, jobs: int = 1, **fields: Any) -> list[JobIdentity]:
-        """An evaluation that runs, with Jobs that end at SIGTERM."""
-        found = [self.job() for _ in range(jobs)]
-        recorded = [{"namespace": job.namespace, "name": job.name, "uid": job.uid} for job in found]
-        self.cast.objects[workflow_path()] = workflow_body(jobs=recorded, **fields)
-        return found
+    def evaluation(self, wish: JobWish | None = None, **fields: Any) -> JobIdentity:
+        """An evaluation that runs, with a Job."""
+        job = self.job(wish)
+        recorded = {"namespace": job.namespace, "name": job.name, "uid": job.uid}
+        self.cast.objects[workflow_path()] = workflow_body(jobs=[recorded], **fields)
+        return job
 
-    def job(self) -> JobIdentity:
-        """A Job that runs under the evaluation's label."""
-        return self.cluster.create_job(EVALUATION, JobWish())
+    def job(self, wish: JobWish | None = None) -> JobIdentity:
+        """A Job that runs under the evaluation's label until it is deleted, or as is wished."""
+        return self.cluster.create_job(EVALUATION, wish or JobWish())
 
     def session(self) -> RunningTurn:
         """A session whose first turn runs until it is cancelled."""
@@ -185,7 +100,9 @@ class Scene(Simulation):
         """What true clocks say."""
         return EPOCH + timedelta(seconds=self.world.now)
 
-    def send(self, type: str, command_id: str, *, key: str = EVALUATION_KEY, time: datetime | None = None, **data: Any) -> int:
+    def send(
+        self, type: str, command_id: str, *, key: str = EVALUATION_KEY, time: datetime | None = None, **data: Any
+    ) -> int:
         """Publish a command -> its offset."""
         kind, _, name = key.partition("/")
         value = json.dumps({"actor": ADA, f"{kind}_id": name, **data}).encode()
@@ -231,7 +148,9 @@ class Scene(Simulation):
         """It will, right before its next call of that kind is sent; somebody starts it again."""
         return self.at(process, call, about, lambda: self.world.kill(process, f"before {call}"))
 
-    def at(self, process: Process, call: str, about: str, act: Callable[[], object]) -> Awaitable[None]:
+    def at(
+        self, process: Process, call: str, about: str = "", act: Callable[[], object] = lambda: None
+    ) -> Awaitable[None]:
         """Do it when the process is about to make such a call -> to be awaited: it was."""
         return self._trap(lambda line: line.who == process.name and call in line.what and about in line.detail, act)
 
@@ -258,17 +177,18 @@ class Scene(Simulation):
         self.world.note(process.name, "sleeps")
         self.world.loop.freeze(process)
 
-    def wakes(self, process: Process) -> None:
-        """It goes on where it was, as a zombie: for some seconds it does not hear that it is no member any more."""
+    def wakes(self, process: Process, unheard: tuple[str, ...] = OF_THE_GROUP) -> None:
+        """It goes on where it was, as a zombie: for some seconds the broker does not hear these requests of it."""
         self.world.note(process.name, "wakes")
-        self.wire.parted.append(process.name)
-        self.world.after(APART_SECONDS, lambda: self.wire.parted.remove(process.name))
+        if unheard:
+            self.wire.parted[process.name] = unheard
+            self.world.after(APART_SECONDS, lambda: self.wire.parted.pop(process.name))
         self.world.loop.wake(process)
 
     async def until(self, holds: Callable[[], object], what: str) -> None:
         """Let time pass until something holds.  Raises AssertionError where it never does."""
         end = self.world.now + PATIENCE_SECONDS
-        while not holds():  # noqa: ASYNC110  # what is looked at tells nobody
+        while not holds():  # what is looked at tells nobody
             assert self.world.now < end, f"never: {what}"
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -296,25 +216,21 @@ class Scene(Simulation):
         return state
 
 
-Script = Callable[[Scene], Awaitable[Seen]]
+seeds = pytest.mark.parametrize("seed", ["1", "2", "3"])
+"""A schedule holds in whatever order the loop takes the steps of one moment."""
+Script = Callable[[Scene], Awaitable[None]]
 
 
-def play(seed: str, script: Script[Seen]) -> tuple[Seen, Outcome]:
-    """Run a schedule to its end; every promise has to be kept -> what the script returned, and the outcome."""
+def play(seed: str, script: Script) -> Outcome:
+    """Run a schedule to its end; every promise has to be kept."""
 
-    async def main() -> tuple[Seen, Outcome]:
+    async def main() -> Outcome:
         scene = Scene(World(seed, NO_FAULTS), seed)
-        seen: list[Seen] = []
+        return await scene.play(lambda _: script(scene))
 
-        async def scripted(_: Weather) -> None:
-            seen.append(await script(scene))
-
-        outcome = await scene.play(scripted)
-        return seen[0], outcome
-
-    seen, outcome = run(main(), Random(f"{seed}/loop"))
+    outcome = run(main(), Random(f"{seed}/loop"))
     assert outcome.violations == (), "\n".join((*outcome.violations, *outcome.story))
-    return seen, outcome
+    return outcome
 
 
 def workflow_path() -> str:

@@ -85,7 +85,7 @@ def _header_safe(value: SecretStr) -> SecretStr:
 class Endpoint(BaseModel):
     """Where somebody is reached, and with which credential; nested in the settings as it is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: Annotated[str, AfterValidator(_http_url)]
     """http or https, without user and password."""

@@ -4,6 +4,7 @@ Exit codes are those of exits.py.  Every command but `run` has `--json`.  Nothin
 the standard library, so that `worker --help` is there at once.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -261,6 +262,29 @@ def reconcile(as_json: Json = False) -> None:
     from worker.cli import serving
 
     leave_with(serving.reconcile(as_json=as_json))
+
+
+@app.command()
+def simulate(
+    seeds: Annotated[int, typer.Option(min=1, help="How many simulations.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The first one's seed; the others follow.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, max=20, help="Workers in each.")] = 3,
+    commands: Annotated[int, typer.Option(min=1, help="Commands in each.")] = 100,
+    faults: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="A TOML file: how often each fault comes. Default: all of them.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the worker through bad days: crashes, zombies, lost replies, outages.
+
+    The same code on virtual time, against models of Kafka, S3, Kubernetes, agents and executors, with your settings.
+    A seed that breaks a promise is made smaller, and told as a story; seeds that ever failed run first.
+    """
+    from worker.cli import simulating
+
+    asked = simulating.Asked(seeds, seed, workers, commands, faults, jobs)
+    leave_with(simulating.simulate(asked, as_json=as_json))
 
 
 @app.command()

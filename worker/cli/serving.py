@@ -1,10 +1,11 @@
-"""`worker run`, `demo`, `reconcile` and `diagram`: the short ones, which hand over to who does the work."""
+"""`worker run`, `demo`, `reconcile` and `diagram`: the short ones, which hand over to who does the work.
+
+Each loads what it needs by itself: a start of the worker waits for nothing of the others.
+"""
 
 import json
 
-from worker.cli.diagrams import diagrams
 from worker.cli.exits import Exit, Wrong
-from worker.cli.opening import opened
 from worker.cli.printing import say
 
 
@@ -24,6 +25,7 @@ async def play(*, as_json: bool) -> Exit:
 
 async def reconcile(*, as_json: bool) -> Exit:
     """One round of the reconciler; a running worker's own asks for nothing twice, as ids follow from the markers."""
+    from worker.cli.opening import opened
     from worker.runtime.reconciler import Reconciler
     from worker.telemetry import logs
 
@@ -36,6 +38,8 @@ async def reconcile(*, as_json: bool) -> Exit:
 
 async def draw(name: str | None, *, as_json: bool) -> Exit:
     """One diagram or all.  Raises Wrong."""
+    from worker.cli.diagrams import diagrams
+
     drawn = diagrams()
     if name is not None and name not in drawn:
         raise Wrong(f"{name}: no such lifecycle; there are {', '.join(drawn)}")

@@ -33,19 +33,23 @@ class Service:
 
     async def run(self) -> int:
         """-> 0 stopped when asked to, 1 a part has failed.  Raises Misconfigured, Unavailable at the start."""
-        log.info("worker.started", pid=os.getpid(), **self._about)
         gc.freeze()  # what is loaded stays; commands leave few cycles behind, so looking for them may wait
         gc.set_threshold(50_000, 20, 50)
         stopping = asyncio.Event()
         with _signals(stopping):
-            try:
-                return await self._run(stopping)
-            finally:
-                metrics.READY.set(0)
-                await self._engine.stop()
-                if self._probes:
-                    await self._probes.stop()
-                log.info("worker.stopped")
+            return await self.serve(stopping)
+
+    async def serve(self, stopping: asyncio.Event) -> int:
+        """As `run`, where somebody else knows when to stop; leaves nothing behind."""
+        log.info("worker.started", pid=os.getpid(), **self._about)
+        try:
+            return await self._run(stopping)
+        finally:
+            metrics.READY.set(0)
+            await self._engine.stop()
+            if self._probes:
+                await self._probes.stop()
+            log.info("worker.stopped")
 
     async def _run(self, stopping: asyncio.Event) -> int:
         await self._engine.start()
