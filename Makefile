@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
-TIERS_LEFT_OUT := --ignore=tests/benchmarks --ignore=tests/model
 
 .PHONY: help install lock services second-opinion test lint format demo model model-small mutants chaos chaos-small chaos-services chaos-services-small bench bench-services generate clean
 .DEFAULT_GOAL := help
@@ -35,7 +34,7 @@ second-opinion: $(STAMP) ## the store on MinIO as well, encrypted buckets among 
 	$(BIN)/python -m pytest tests/integration/second_opinion.py
 
 test: $(STAMP) ## every tier that this machine can run
-	$(BIN)/python -m pytest $(TIERS_LEFT_OUT)
+	$(BIN)/python -m tests
 
 lint: $(STAMP) ## ruff, mypy, import-linter, generated files up to date
 	$(BIN)/ruff check .

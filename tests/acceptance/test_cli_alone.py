@@ -41,7 +41,7 @@ finally:
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "Exit codes: 0 done, 1 the answer is no" in done.stdout
     commands = re.findall(r"^  ([a-z-]+)  ", done.stdout.partition("Commands:")[2], re.MULTILINE)
-    expected = "run demo create send results status show check reconcile diagram dead-letters harness topics"
+    expected = "run demo create send results status show check reconcile simulate diagram dead-letters harness topics"
     assert commands == expected.split()
 
 

@@ -1,7 +1,5 @@
 """What every benchmark gets: the report of this run, and log lines that are made but thrown away."""
 
-# ruff: noqa: T201  # a benchmark prints
-
 import contextlib
 import os
 from collections.abc import Iterator
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import Report, reporting
 from worker.telemetry import logs
 
 ROOT = Path(__file__).parents[2]
@@ -17,13 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def report() -> Iterator[Report]:
-    """Collects figures; at the end they are printed, and written to `BENCH_FILE` (.bench/<commit>.json)."""
-    collected = Report(ROOT, seed=int(os.environ.get("BENCH_SEED", "1")))
-    print(collected.header())
-    yield collected
-    path = Path(os.environ.get("BENCH_FILE") or ROOT / ".bench" / f"{collected.commit}.json")
-    collected.write(path)
-    print(f"\n{collected.table()}\nwritten to {path}")
+    """Collects figures, prints and writes them."""
+    with reporting(ROOT) as collected:
+        yield collected
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,8 +56,8 @@ def updates(count: int, keys: int, seed: int) -> list[Outgoing]:
     return [update(i, n) for i, n in enumerate(order)]
 
 
-async def create_documents(store: DocumentStore, keys: int) -> None:
-    """One running evaluation per key."""
+async def create_documents(store: DocumentStore, numbers: Iterable[int]) -> None:
+    """Running evaluations."""
     now = datetime.now(UTC).isoformat()
 
     async def create(n: int) -> None:
@@ -65,7 +65,7 @@ async def create_documents(store: DocumentStore, keys: int) -> None:
         body = json.dumps({"state": {**state, "created_at": now, "started_at": now}})
         await store.create(document_key(n), body.encode())
 
-    await asyncio.gather(*(create(n) for n in range(keys)))
+    await asyncio.gather(*(create(n) for n in numbers))
 
 
 def embedded(folder: Path) -> Ports:

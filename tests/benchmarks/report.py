@@ -9,25 +9,29 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`goal` None: there is none; otherwise the value must not be above it."""
+    """`goal` None: there is none; otherwise the value is at most that, or at least, where `more_is_better`."""
 
     name: str
     value: float
     unit: str
     goal: float | None = None
+    more_is_better: bool = False
 
     @property
     def said(self) -> str:
         """Whether the goal is met, in words."""
         if self.goal is None:
             return ""
-        return f"goal {self.goal:g}: {'met' if self.value <= self.goal else 'missed'}"
+        met = self.value >= self.goal if self.more_is_better else self.value <= self.goal
+        return f"goal {self.goal:g}: {'met' if met else 'missed'}"
 
 
 class Report:
@@ -47,9 +51,11 @@ class Report:
         }
         self.figures: list[Figure] = []
 
-    def add(self, name: str, value: float, unit: str, goal: float | None = None) -> None:
+    def add(
+        self, name: str, value: float, unit: str, goal: float | None = None, *, more_is_better: bool = False
+    ) -> None:
         """Takes a figure down; the value is kept to four digits."""
-        figure = Figure(name, float(f"{value:.4g}"), unit, goal)
+        figure = Figure(name, float(f"{value:.4g}"), unit, goal, more_is_better)
         self.figures.append(figure)
         print(_line(figure), flush=True)
 
@@ -78,6 +84,17 @@ class Report:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def reporting(root: Path, suffix: str = "") -> Iterator[Report]:
+    """Collects figures; at the end they are printed, and written to `BENCH_FILE` (.bench/<commit><suffix>.json)."""
+    report = Report(root, seed=int(os.environ.get("BENCH_SEED", "1")))
+    print(report.header())
+    yield report
+    path = Path(os.environ.get("BENCH_FILE") or root / ".bench" / f"{report.commit}{suffix}.json")
+    report.write(path)
+    print(f"\n{report.table()}\nwritten to {path}")
 
 
 def _line(figure: Figure) -> str:

@@ -36,5 +36,5 @@ async def test_outside_of_the_store(report: Report, keys: int) -> None:
 
 async def run(ports: Ports, keys: int, seed: int) -> load.Spent:
     await ports.store.start()
-    await load.create_documents(ports.store, keys)
+    await load.create_documents(ports.store, range(keys))
     return await load.decide_all(ports, load.updates(COMMANDS, keys, seed))

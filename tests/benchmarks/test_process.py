@@ -52,7 +52,7 @@ async def test_memory_with_commands_queued(report: Report, tmp_path: Path) -> No
     """The peak of the resident set from the start until all of them are answered, each on a key of its own."""
     ports = load.embedded(tmp_path)
     await ports.store.start()
-    await load.create_documents(ports.store, QUEUED)
+    await load.create_documents(ports.store, range(QUEUED))
     await ports.stream.publish(load.updates(QUEUED, QUEUED, report.seed))
     async with running(tmp_path) as pid:
         at_ready = peak_mib(pid)

@@ -42,7 +42,7 @@ def test_sqlite_alone(report: Report, tmp_path: Path) -> None:
 async def test_document_alone(report: Report) -> None:
     """One document validated from its JSON and dumped again, after one command and with a full memory."""
     ports = load.in_memory()
-    await load.create_documents(ports.store, 2)
+    await load.create_documents(ports.store, range(2))
     filling = [load.update(i, 1) for i in range(2, COMMANDS)]
     await load.decide_all(ports, [load.update(0, 0), *filling], [load.update(1, 1)])
     for name, n in (("after one command", 0), ("with a full memory", 1)):

@@ -40,7 +40,7 @@ SESSION = f"{'0' * 26}.{ZONE}"
 EVALUATION_KEY, SESSION_KEY, ORG_KEY = f"evaluation/{EVALUATION}", f"session/{SESSION}", f"org/{ORG}"
 HARNESSES = tuple(f"harness_{number:032x}" for number in range(2))
 LOOK_SECONDS = 0.05
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 150.0
 APART_SECONDS = 5.0
 """How long a zombie that wakes up does not hear that it is one."""
 OF_THE_GROUP = ("Heartbeat", "JoinGroup", "SyncGroup", "LeaveGroup")

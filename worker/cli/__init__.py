@@ -276,7 +276,7 @@ def simulate(
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the worker through bad days: crashes, zombies, lost replies, outages.
+    """Run the worker through bad days: crashes, zombies, outages.
 
     The same code on virtual time, against models of Kafka, S3, Kubernetes, agents and executors, with your settings.
     A seed that breaks a promise is made smaller, and told as a story; seeds that ever failed run first.

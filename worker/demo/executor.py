@@ -27,7 +27,7 @@ Seconds = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 class StartTurn(BaseModel):
     """A turn to run, and how it behaves."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     turn_id: Token
     """Its identity, never used again."""
