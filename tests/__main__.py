@@ -1,7 +1,7 @@
 """Every tier that this machine can run, in two halves at once: `python -m tests`, which `make test` calls.
 
 The integration tier waits for servers most of its time; the others compute meanwhile.  Exit code 0 only where both
-halves pass; the last line holds the count of both, per tier.
+halves pass; the last lines hold the count of both, per tier and in all.
 """
 
 # ruff: noqa: T201  # the command line prints
@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from typing import IO
 
@@ -19,6 +20,7 @@ COUNT = "tiers-json: "
 
 def main() -> int:
     """The second half's output follows the first's."""
+    began = time.monotonic()
     with tempfile.TemporaryFile("w+") as kept:
         waiting = subprocess.Popen(_command(HALVES[1]), stdout=kept, stderr=subprocess.STDOUT, text=True)
         try:
@@ -34,6 +36,7 @@ def main() -> int:
         kept.seek(0)
         counts += _shown(kept)
     print(COUNT + json.dumps(counts))
+    print(f"{sum(counts.values())} passed in both halves, in {time.monotonic() - began:.2f}s")
     return max(codes)
 
 

@@ -179,6 +179,7 @@ class Scene(Simulation):
 
     def wakes(self, process: Process, unheard: tuple[str, ...] = OF_THE_GROUP) -> None:
         """It goes on where it was, as a zombie: for some seconds the broker does not hear these requests of it."""
+        assert process.state == "frozen", f"{process.name} does not sleep"
         self.world.note(process.name, "wakes")
         if unheard:
             self.wire.parted[process.name] = unheard

@@ -11,7 +11,7 @@ from worker.simulation.outcome import Case, Scale
 from worker.simulation.simulation import simulate
 
 for seed in ("1", "2", "3"):
-    outcome = simulate(Case(seed, Plan(), Scale(workers=3, commands=100)), Settings())
+    outcome = simulate(Case(seed, Plan(), Scale(workers=3, commands=60)), Settings())
     print(seed, outcome.trace_hash, outcome.records, sorted(outcome.faults.items()))
 """
 

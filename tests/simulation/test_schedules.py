@@ -1,5 +1,7 @@
 """Schedules of late comers and zombies, each of them once the trace that breaks a promise: given, when, then."""
 
+import asyncio
+
 import pytest
 
 from tests.simulation.steering import (
@@ -17,6 +19,7 @@ from tests.simulation.steering import (
     workflow_path,
 )
 from worker.ports import JobIdentity, Topic
+from worker.simulation.kubernetes import JobWish
 from worker.simulation.process import Process
 from worker.simulation.remote import TurnWish
 
@@ -71,10 +74,12 @@ async def sleeps_before_its_effect(scene: Scene, turn: Json) -> Process:
     -> the sleeper.
     """
     zombie = await scene.begins(0)
-    scene.remote.zone(ZONE).service.away = True  # it asks in vain, and has nothing else to do before it asks again
+    scene.remote.zone(ZONE).service.away = True  # the first one finds nobody, and will ask again
     cancel = scene.send("session.cancel", "c1", key=SESSION_KEY)
     await scene.until(lambda: scene.published(Topic.STATUS), "the intent is published")
-    await scene.falls_asleep(zombie, "POST")
+    await asyncio.sleep(0.2)  # and it knows that
+    scene.sleeps(zombie)
+    await asyncio.sleep(1.0)  # what is on its way finds nobody, either
     scene.remote.zone(ZONE).service.away = False
     await scene.begins(1)
     assert (await scene.verdict(cancel))["code"] == "cancelled"
@@ -149,12 +154,12 @@ def test_a_fenced_producer_is_made_again_without_the_progress_in_memory(seed: st
         fourth = scene.report("r4", phase="four")
         await scene.verdict(fourth)
 
-        assert scene.has_told(zombie, "assignment.lost")
         assert [len(scene.verdicts(offset)) for offset in (0, second, third, fourth)] == [1, 1, 1, 1]
         committed = [ended for ended in scene.broker.history[before:] if ended.committed]
         positions = [offset for ended in committed for _, _, (offset, _) in ended.positions]
         assert positions == sorted(positions)
         assert positions[0] >= third + 1
+        assert scene.has_told(zombie, "assignment.lost")
 
     play(seed, script)
 
@@ -185,6 +190,31 @@ def test_a_zombies_write_that_wins_is_published_by_the_owner(seed: str, *, loses
         assert [event["after"] for event in scene.published(Topic.STATUS)] == ["running"]
         assert scene.state(workflow_path())["version"] == 1
         assert len(scene.verdicts(report)) == 1
+
+    play(seed, script)
+
+
+@seeds
+def test_an_intent_that_a_zombie_wrote_is_published_by_the_owner_while_its_effects_run(seed: str) -> None:
+    async def script(scene: Scene) -> None:
+        job = scene.evaluation(JobWish(stops_after_seconds=20.0))
+        zombie = await scene.begins(0)
+        late = scene.keeps_back(zombie, workflow_path(), lambda: scene.sleeps(zombie))
+        cancel = scene.cancel("c1")
+        write = await late
+        write.arrives()
+        owner = await scene.begins(1)
+        await scene.until(lambda: scene.published(Topic.STATUS), "the intent is published")
+        running = job.uid in scene.cluster.running()
+        scene.wakes(zombie)
+        verdict = await scene.verdict(cancel)
+
+        assert running
+        assert scene.bucket.answers(zombie, workflow_path())[0] == 200
+        assert {delete.process for delete in scene.cluster.deletes} >= {owner.name}
+        assert verdict["code"] == "cancelled"
+        changes = dict.fromkeys(event["after"] for event in scene.published(Topic.STATUS))
+        assert list(changes) == ["cancelling", "cancelled"]
 
     play(seed, script)
 

@@ -123,7 +123,6 @@ class SeededLoop(asyncio.BaseEventLoop):
             self._graves.clear()
             self._ready.clear()
             self._scheduled.clear()
-            gc.collect()
 
     # ------------------------------------------------------------------------------ steps
 
@@ -219,7 +218,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 def run(main: Coroutine[Any, Any, T], random: Random) -> T:
     """Run to its end on a fresh loop.  Raises Deadlock; what `main` raises.
 
-    Garbage is collected in the end only: when, in between, would depend on the machine.
+    No garbage is collected meanwhile: when that happens would depend on the machine.
     """
     collecting = gc.isenabled()
     gc.disable()

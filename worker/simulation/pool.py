@@ -1,5 +1,6 @@
 """Many simulations on all cores: each in a process of its own kind, nothing shared, results as they come."""
 
+import gc
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -8,6 +9,7 @@ from itertools import islice
 from worker.settings import Settings
 from worker.simulation.outcome import Case, Outcome
 
+CASES_PER_COLLECTION = 50
 WAITING_PER_JOB = 4
 """Cases handed out beyond those that run, so that no process waits for its next one."""
 
@@ -15,9 +17,8 @@ WAITING_PER_JOB = 4
 def outcomes(cases: Iterable[Case], settings: Settings, jobs: int) -> Iterator[Outcome]:
     """-> what came of each, in the order in which they end; at most `jobs` run at once."""
     if jobs == 1:
-        from worker.simulation.simulation import simulate
-
-        yield from (simulate(case, settings) for case in cases)
+        _begin(settings)
+        yield from map(_one, cases)
         return
     left = iter(cases)
     # Started afresh: a copy of this process would inherit its threads' locks.
@@ -34,16 +35,21 @@ def outcomes(cases: Iterable[Case], settings: Settings, jobs: int) -> Iterator[O
             raise
 
 
-_settings: Settings | None = None
+class _Run:
+    """What a process knows while it runs cases."""
+
+    settings: Settings
+    cases = 0
 
 
 def _begin(settings: Settings) -> None:
-    global _settings  # set once, before the first case of this process
-    _settings = settings
+    _Run.settings = settings
 
 
 def _one(case: Case) -> Outcome:
     from worker.simulation.simulation import simulate
 
-    assert _settings is not None
-    return simulate(case, _settings)
+    _Run.cases += 1
+    if _Run.cases % CASES_PER_COLLECTION == 0:
+        gc.collect()  # a case leaves a few megabytes in cycles; collecting takes as long as a quarter of a case
+    return simulate(case, _Run.settings)

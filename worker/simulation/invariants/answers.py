@@ -36,6 +36,8 @@ def _its_own(command: Command, result: Result) -> Iterator[Violation]:
     said = result.verdict["command"]["id"]
     if said != command.id:
         yield Violation("I1", command.key, f"the verdict is on command {said}, not {command.id}", command.at)
+    if result.verdict["code"] == "internal_error":
+        yield Violation("I1", command.key, "answered as if it had met a bug", command.at)
     if result.event_id != result.verdict["id"]:
         yield Violation("I1", command.key, "the event's id is not the verdict's", command.at)
 

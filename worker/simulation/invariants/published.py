@@ -12,14 +12,20 @@ from worker.simulation.invariants.reading import Audited, Json, Reading, Version
 def i6_log_order(reading: Reading) -> Iterator[Violation]:
     """Decisions of an aggregate follow the order of its records in a partition, refusals among them.
 
-    Where a refusal was decided is told by the hash of the state that it was decided on.
+    Where a refusal was decided is told by the hash of the state that it was decided on.  A record that repeats a
+    command which was decided before has no place of its own: it waits for that one's verdict, and where that is a
+    failure, which nobody remembers beyond its own record, a takeover in between decides it anew (contract, section 2).
     """
     for key, chain in reading.chains.items():
         decided: dict[int, list[tuple[int, int]]] = {}
+        ids: dict[str, None] = {}
         for sequence in sorted(chain):
             given = reading.part(chain[sequence].body.get("input"))
             if given is None or given["kind"] != "command":
                 continue
+            if given["id"] in ids:
+                continue
+            ids[given["id"]] = None
             partition, offset = given["at"]["partition"], given["at"]["offset"]
             before = decided.setdefault(partition, [])
             if before and before[-1][1] > offset:
@@ -27,7 +33,7 @@ def i6_log_order(reading: Reading) -> Iterator[Violation]:
                 yield Violation("I6", key, text, (partition, offset))
             before.append((sequence, offset))
         for record in reading.audit[key]:
-            if record.body["kind"] == "refused":
+            if record.body["kind"] == "refused" and reading.part(record.body["input"])["id"] not in ids:
                 yield from _refused_in_order(reading, key, record.body, chain, decided)
 
 
