@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help install lock services second-opinion test lint format demo model model-small mutants chaos chaos-small chaos-services chaos-services-small bench bench-services generate clean
+.PHONY: help install lock services second-opinion test lint format demo model model-small mutants mutants-simulated chaos chaos-small chaos-services chaos-services-small bench bench-services generate clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -59,6 +59,9 @@ model-small: $(STAMP) ## its small configuration
 
 mutants: $(STAMP) ## each must, broken on purpose, is noticed
 	$(BIN)/python -m tests.mutants
+
+mutants-simulated: $(STAMP) ## deliberate bugs, and how many seeds find each
+	$(BIN)/python -m tests.mutants.simulated
 
 chaos: $(STAMP) ## the crash test, in full
 	$(BIN)/python -m tests.acceptance.chaos

@@ -62,9 +62,13 @@ class Connection:
         return AIOKafkaProducer(
             **self._shared,
             **self._writing,
-            transactional_id=f"{settings.group}-{self.topic(Topic.COMMANDS)}-{partition}",
+            transactional_id=self.transactional_id(partition),
             transaction_timeout_ms=_milliseconds(settings.transaction_timeout_seconds),
         )
+
+    def transactional_id(self, partition: int) -> str:
+        """Of an input partition, and never of a worker (K2)."""
+        return f"{self.settings.group}-{self.topic(Topic.COMMANDS)}-{partition}"
 
     def idempotent(self) -> AIOKafkaProducer:
         """Publishes commands: repetitions of its own are dropped by the broker, and order is kept."""

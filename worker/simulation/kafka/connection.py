@@ -48,10 +48,9 @@ class SimulatedConnection(Connection):
         return ConsumerModel(self._broker, *self._client)
 
     def transactional(self, partition: int) -> Any:
-        settings = self.settings
         return self._producer(
-            transactional_id=f"{settings.group}-{self.topic(Topic.COMMANDS)}-{partition}",
-            transaction_timeout_seconds=settings.transaction_timeout_seconds,
+            transactional_id=self.transactional_id(partition),
+            transaction_timeout_seconds=self.settings.transaction_timeout_seconds,
         )
 
     def idempotent(self) -> Any:
