@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -163,3 +164,35 @@ def test_a_port_in_use_is_one_line_that_names_the_setting(tmp_path: Path) -> Non
         )
         assert second.returncode == 2
         assert second.stderr.startswith("WORKER_PROBES_PORT: cannot listen on 127.0.0.1:")
+
+
+def test_a_worker_that_cannot_even_start_yet_stops_at_once_when_it_is_told_to(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = {
+            "STACK": "services",
+            "KAFKA__BOOTSTRAP_SERVERS": address,
+            "S3__ENDPOINT_URL": f"http://{address}",
+            "S3__BUCKET": "documents",
+            "S3__ACCESS_KEY": "any",
+            "S3__SECRET_KEY": "any",
+            "S3__READ_TIMEOUT_SECONDS": "120",
+            "S3__REQUEST_TIMEOUT_SECONDS": "120",
+            "DATA_DIR": str(tmp_path),
+            "PROBES_PORT": "0",
+        }
+        environment = os.environ | {f"WORKER_{name}": value for name, value in settings.items()}
+        process = subprocess.Popen([WORKER, "run"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            silent.settimeout(SECONDS)
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)  # it asks, and waits
+                began = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                written, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0, written
+    assert time.monotonic() - began < SECONDS

@@ -1,7 +1,7 @@
 """deploy/kustomize: both overlays, applied to the real API server as users do it; components, against the code."""
 
 import json
-import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,15 +191,13 @@ def test_a_worker_takes_the_settings_and_has_time_to_drain(
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    """Production with both components, as somebody's own overlay names them."""
-    folder = tmp_path_factory.mktemp("overlay")
-    paths = {
-        "resources": [os.path.relpath(KUSTOMIZE / "overlays/production", folder)],
-        "components": [os.path.relpath(KUSTOMIZE / "components" / name, folder) for name in ("keda", "strimzi")],
-    }
-    head = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(head | paths))
-    return rendered(folder)
+    """Production with both components, named in its own overlay, as their comments say."""
+    folder = tmp_path_factory.mktemp("deploy") / "kustomize"
+    shutil.copytree(KUSTOMIZE, folder)
+    file = folder / "overlays" / "production" / "kustomization.yaml"
+    components = [f"../../components/{name}" for name in ("keda", "strimzi")]
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"components": components}))
+    return rendered(file.parent)
 
 
 def test_topics_are_what_the_code_wants(extended: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:

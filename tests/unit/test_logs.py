@@ -49,3 +49,19 @@ def test_an_error_comes_with_its_traceback() -> None:
 def test_arguments_that_do_not_fit_do_no_harm() -> None:
     [line] = written("logging.getLogger('aiokafka').warning('%d of %d', 'one')")
     assert line["message"] == "%d of %d"
+
+
+def test_what_is_said_again_at_once_is_only_counted() -> None:
+    again = "for number in range(50): logging.getLogger('aiokafka').warning('no node %d', number)"
+    [line] = written(again)
+    assert line["message"] == "no node 0"
+    later = "import time\nlogs.REPEATED_SECONDS = 0.2\n" + again
+    first, second = written(f"{later}\ntime.sleep(0.3)\nlogging.getLogger('aiokafka').warning('no node %d', 50)")
+    assert (first["message"], second["message"], second["repeated"]) == ("no node 0", "no node 50", 49)
+
+
+@pytest.mark.parametrize("arguments", ["'%(a)s', {'b': 1}", "'%s', Broken()"])
+def test_nothing_is_raised_into_a_library(arguments: str) -> None:
+    broken = "class Broken:\n    def __str__(self): raise RuntimeError\n"
+    [line] = written(f"{broken}logging.getLogger('aiokafka').warning({arguments})")
+    assert line["message"] in ("%(a)s", "%s")

@@ -52,7 +52,8 @@ class Service:
             log.info("worker.stopped")
 
     async def _run(self, stopping: asyncio.Event) -> int:
-        await self._engine.start()
+        if not await self._started(stopping):
+            return 0
         port = await self._probes.start() if self._probes else None
         metrics.READY.set(1)
         log.info("worker.ready", probes_port=port, partitions=len(self._engine.consumer.partitions))
@@ -70,6 +71,22 @@ class Service:
             return 1
         await self._drain()
         return 0
+
+    async def _started(self, stopping: asyncio.Event) -> bool:
+        """Whether it started before it was told to stop: a start may wait long for what is away."""
+        starting = asyncio.create_task(self._engine.start())
+        asked = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait([starting, asked], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            if not starting.done():
+                starting.cancel()
+            await asyncio.gather(asked, starting, return_exceptions=True)
+        if starting.cancelled():
+            return False
+        starting.result()
+        return True
 
     async def _drain(self) -> None:
         metrics.READY.set(0)

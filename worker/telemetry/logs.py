@@ -37,6 +37,7 @@ TROUBLE = {
     "worker.failed": "a part that the worker cannot do without has ended: the process stops",
 }
 CATALOGUE = ORDINARY | TROUBLE
+REPEATED_SECONDS, REPEATED_MAX = 10.0, 1000
 log = structlog.get_logger()
 
 Format = Literal["auto", "json", "console"]
@@ -64,21 +65,37 @@ def configure(format: Format = "auto", level: str = "info") -> None:
         logger_factory=factory,  # type: ignore[arg-type]  # either of the two factories
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[_Libraries(logging.WARNING)], force=True)
+    logging.basicConfig(handlers=[_Libraries()], force=True)
 
 
 class _Libraries(logging.Handler):
-    """What client libraries write through the standard library becomes a line like any other."""
+    """What client libraries write through the standard library becomes a line like any other.
+
+    The same again within ten seconds is only counted: a client without its broker says so a hundred times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: dict[tuple[str, str], list[float]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
+        what = (record.name, str(record.msg))
+        since, repeated = self._said.get(what, (-REPEATED_SECONDS, 0))
+        if record.created - since < REPEATED_SECONDS:
+            self._said[what][1] += 1
+            return
+        if len(self._said) >= REPEATED_MAX:
+            self._said.clear()
+        self._said[what] = [record.created, 0]
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # arguments that do not fit their format
+        except Exception:  # noqa: BLE001  # whatever its arguments raise, a handler never does
             text = str(record.msg)
+        more = {"repeated": int(repeated)} if repeated else {}
         if record.levelno >= logging.ERROR:
-            log.error("library.message", library=record.name, message=text, exc_info=record.exc_info)
+            log.error("library.message", library=record.name, message=text, exc_info=record.exc_info, **more)
         else:
-            log.warning("library.message", library=record.name, message=text)
+            log.warning("library.message", library=record.name, message=text, **more)
 
 
 def _json(line: dict[str, object], **_: object) -> bytes:

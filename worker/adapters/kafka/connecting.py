@@ -5,6 +5,7 @@ nobody vouches for and for a broker that is away.  So where its start fails, one
 At run time nobody asks: a credential that is refused then may be repaired, and is waited out like an outage.
 """
 
+import asyncio
 import ssl
 
 from aiokafka import errors
@@ -35,7 +36,8 @@ async def administrator(connection: Connection) -> AIOKafkaAdminClient:
 
 async def _reason(connection: Connection, failure: Unavailable) -> WorkerError:
     """What the addresses say; one that would not have us counts before one that is away."""
-    reasons = [await _said(connection, address) for address in connection.settings.bootstrap_servers.split(",")]
+    addresses = connection.settings.bootstrap_servers.split(",")
+    reasons = await asyncio.gather(*(_said(connection, address) for address in addresses))
     telling = [reason for reason in reasons if reason is not None] or [failure]
     return min(telling, key=lambda reason: not isinstance(reason, Misconfigured))
 

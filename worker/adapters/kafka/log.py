@@ -177,20 +177,29 @@ class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library 
         except TimeoutError:
             found = {}
         except OffsetOutOfRangeError as error:
-            await self._lost(error.args[0])
+            self._lost(error.args[0])
             found = {}
         except FROM_THE_CLIENT as error:
             raise _fatal(error) from error
         self._fetches += 1
         return [_record(each) for records in found.values() for each in records]
 
-    async def _lost(self, where: dict[TopicPartition, int]) -> None:
-        """Retention has passed us by: the owner hears so when it seeks, and the other partitions go on."""
+    def _lost(self, where: dict[TopicPartition, int]) -> None:
+        """Retention has passed us by: the owner hears so when it seeks, and the other partitions go on.
+
+        The task is there before anything is waited for, so that a revocation meanwhile ends it.
+        """
         for partition in where:
-            if partition.partition in self._held:
+            if held := self._held.get(partition.partition):
                 self._hold_back(partition.partition)
-                await self._close(partition.partition)
-                self._spawn(partition.partition, self._open(partition.partition))
+                self._spawn(partition.partition, self._open_again(partition.partition, held))
+
+    async def _open_again(self, number: int, held: Held) -> None:
+        assert self._owner is not None
+        await self._owner.revoked(number)
+        await held.producer.stop()
+        self._held.pop(number, None)
+        await self._open(number)
 
     def seek(self, assignment: Assignment, offset: int) -> None:
         if self._current(assignment) is None or self._consumer is None:
@@ -236,11 +245,13 @@ class KafkaLog(ConsumerRebalanceListener):  # type: ignore[misc]  # the library 
             raise AssignmentLost(f"partition {number}: epoch {assignment.epoch} is over")
         self._hold_back(number)
         fresh = await self._take(number)  # whose start fences the old one
-        await held.producer.stop()
         if self._held.get(number) is not held:
             await fresh.producer.stop()
             raise AssignmentLost(f"partition {number} moved")
-        self._held[number] = fresh
+        self._held[number] = fresh  # before the next await, so that whoever revokes it finds it
+        await held.producer.stop()
+        if self._held.get(number) is not fresh:
+            raise AssignmentLost(f"partition {number} moved")
         return fresh.assignment
 
     # ------------------------------------------------------------------------------

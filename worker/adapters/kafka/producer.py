@@ -70,15 +70,19 @@ class PartitionProducer:
         if self._over:
             raise AssignmentLost(self._over)
         self._over = "the transaction before this one failed"
+        clock = asyncio.get_running_loop().time
+        began = clock()
         async with calling("commit", self._settings.transaction_timeout_seconds):
             await self._client.begin_transaction()
             self._in_transaction = True
             await self._send(records)
             offset = OffsetAndMetadata(position.offset, position.metadata)
             await self._client.send_offsets_to_transaction({self._input: offset}, self._settings.group)
-            seconds = await self._end()
+            await self._client.commit_transaction()
         self._in_transaction = False
-        # A second EndTxn may be on its way after so long, and would end the next transaction (K5).
+        # After so long the client has asked again, and what it asked first may still arrive: an EndTxn would end the
+        # next transaction (K5), a position would take the place of the next one's.
+        seconds = clock() - began
         slow = seconds >= self._settings.request_timeout_seconds
         self._over = f"the last commit took {seconds:.1f} s, and may arrive again" if slow else None
 
@@ -93,13 +97,6 @@ class PartitionProducer:
         failed = [error for future in sent if (error := future.exception())]
         if failed:
             raise failed[0]
-
-    async def _end(self) -> float:
-        """Commit; -> how long it took, in seconds."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        await self._client.commit_transaction()
-        return clock() - began
 
     async def stop(self) -> None:
         """Abort what is open, as far as that goes (whoever starts with this id does so too), and let go."""

@@ -58,7 +58,10 @@ class Token(AbstractTokenProvider):  # type: ignore[misc]  # the library ships n
         return Path(self._file).read_text("ascii")
 
     async def _printed(self) -> str:
-        process = await asyncio.create_subprocess_exec(*self._command, stdout=asyncio.subprocess.PIPE)
+        quiet = asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=quiet, stdout=asyncio.subprocess.PIPE, stderr=quiet
+        )
         try:
             async with asyncio.timeout(TOKEN_TIMEOUT_SECONDS):
                 printed, _ = await process.communicate()

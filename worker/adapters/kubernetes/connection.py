@@ -4,6 +4,7 @@ TLS, server name, proxy, client certificates, tokens, token files and exec plugi
 cluster the token file is read again every minute.  Knows nothing of Jobs.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from worker.settings import KubernetesSettings
 CONNECTIONS_MAX = 100
 READ_BUFFER_BYTES = 2**21  # a line of a watch is a whole object, which etcd allows 1.5 MiB
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+# It writes whole what an exec plugin says on stderr, which may be a credential, before it raises.
+logging.getLogger("kubernetes_asyncio.config").setLevel(logging.CRITICAL + 1)
 Connect = Callable[[], Awaitable[ApiClient]]
 
 

@@ -33,6 +33,8 @@ THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "Request
 CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"})
 PASSING = frozenset({"NoSuchBucket", "AuthorizationHeaderMalformed", "RequestTimeout", "OperationAborted"})
 """Not final, although their status says that the request was wrong."""
+KEYS = "kms."
+"""What the codes of a key begin with that is disabled, missing or throttled, in lower case: somebody may mend it."""
 
 
 class Undecided(OutcomeUnknown):
@@ -71,7 +73,7 @@ def _answered(error: ClientError, what: str, *, writes: bool) -> WorkerError | N
         return Undecided(text) if writes else Unavailable(text)
     if number in (429, 503) or name in THROTTLED:
         return Unavailable(text, retry_after_seconds=retry_after_seconds(_headers(error).get("retry-after")))
-    if number in (301, 307, 401, 403, 404) or name in CREDENTIALS | PASSING:
+    if number in (301, 307, 401, 403, 404, 408) or name in CREDENTIALS | PASSING or name.lower().startswith(KEYS):
         return Unavailable(text)
     if number >= 500 and number != 501:  # it broke while it worked: who writes cannot know how far it came
         after = retry_after_seconds(_headers(error).get("retry-after"))
