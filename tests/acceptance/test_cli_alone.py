@@ -291,3 +291,17 @@ def test_create_never_writes_over_what_exists(alone: Beside) -> None:
 def test_create_says_what_is_wrong_with_a_document(alone: Beside, given: dict[str, Any], said: str) -> None:
     one_line(alone("create", "-", given=json.dumps(given)), 2, f"-: {said}")
     assert not any(alone.folder.iterdir())
+
+
+def test_a_published_example_of_a_document_can_be_created(alone: Beside) -> None:
+    example = Path(__file__).parents[2] / "schemas" / "examples" / "document.workflow.created.json"
+    done = alone("create", str(example))
+    assert (done.returncode, done.stdout.strip()) == (0, "3f0c9a7e-5b1d-4c86-9f27-8a4d1e6b2c35"), done.stderr
+
+
+def test_no_process_is_started_for_a_cluster_that_would_not_find_it(tmp_path: Path) -> None:
+    environment = os.environ | {"WORKER_STACK": "services", "WORKER_DATA_DIR": str(tmp_path)}
+    command = [str(Path(sys.executable).with_name("worker")), "create", "evaluation", "--run", "sleep 60"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("--run: ")

@@ -80,12 +80,14 @@ class ProcessController:
         return [JobIdentity(NAMESPACE, _name(uid), uid) for uid in uids if uid.startswith(self._boot_id)]
 
     async def delete(self, job: JobIdentity) -> Deletion:
+        _expect_local(job)
         members = _members(await self._look_now(), job)
         for process in members:
             self._signal(process, signal.SIGTERM)
         return Deletion.ACCEPTED if members else Deletion.GONE
 
     async def observe(self, job: JobIdentity, *, since: JobView | None = None, timeout_seconds: float = 0) -> JobView:
+        _expect_local(job)
         until, pause = time.monotonic() + timeout_seconds, POLL_SECONDS_MIN
         while True:
             view = self._view(self._look(), job)
@@ -98,6 +100,7 @@ class ProcessController:
             pause = min(pause * 1.5, POLL_SECONDS_MAX)
 
     async def delete_pod(self, job: JobIdentity, pod: Pod, grace_period_seconds: Literal[0, 1]) -> Deletion:
+        _expect_local(job)
         for process in _members(await self._look_now(), job):
             if self._uid(process) == pod.uid:
                 self._signal(process, signal.SIGKILL)
@@ -218,6 +221,12 @@ def _read(path: str, bytes_max: int) -> bytes:
 
 def _name(uid: str) -> str:
     return f"process-{uid.rpartition('.')[2]}"
+
+
+def _expect_local(job: JobIdentity) -> None:
+    """A Job of somewhere else: that nothing of it is found here proves nothing."""
+    if job.namespace != NAMESPACE:
+        raise Refused(f"namespace {job.namespace} is not of this machine, where Jobs are processes")
 
 
 def launch(evaluation_id: str, command: Sequence[str], *, log: Path | None = None) -> JobIdentity:

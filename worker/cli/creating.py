@@ -23,6 +23,7 @@ from worker.cli.printing import say
 from worker.client.messages import invalid
 from worker.errors import Conflict
 from worker.ports import DocumentStore
+from worker.settings import load
 
 M = TypeVar("M", bound=BaseModel)
 TEAM = "demo"
@@ -55,6 +56,8 @@ async def create(what: str, command: str | None, team: str | None, *, as_json: b
 async def _from_file(name: str, *, as_json: bool) -> Exit:
     """The document that a file describes.  Raises Wrong, which names the field."""
     given = read_object(name, read_text(name))
+    for around in ("payload", "state"):  # a published example holds a document, which holds the state
+        given = given[around] if isinstance(given.get(around), dict) else given
     try:
         draft = _draft(given)
     except ValidationError as error:
@@ -73,6 +76,8 @@ async def _evaluation(command: str, team: str, *, as_json: bool) -> Exit:
         raise Wrong(f"--run: {error}") from None
     if not words:
         raise Wrong("--run: must name a command")
+    if load().stack != "embedded":
+        raise Wrong("--run: starts a process of this machine, which only WORKER_STACK=embedded cancels; give a FILE")
     evaluation_id = str(uuid4())
     async with opened(makes=True, writes=True) as (ports, _):
         job = launch(evaluation_id, words)

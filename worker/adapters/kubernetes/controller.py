@@ -69,6 +69,7 @@ class KubernetesController:
 
     async def delete(self, job: JobIdentity) -> Deletion:
         """The owner first, if it has one; then the Job; then, where it is gone already, the pods that it has left."""
+        self._expect_allowed(job)
         above = await self._delete_owner(job, Owner.parse(job.owner)) if job.owner else Deletion.GONE
         path = f"{_jobs(job.namespace)}/{segment(job.name)}"
         answer = await self._delete(job.namespace, path, job.uid, FOREGROUND)
@@ -82,6 +83,7 @@ class KubernetesController:
         return Deletion.ACCEPTED if above == Deletion.ACCEPTED else deletion
 
     async def observe(self, job: JobIdentity, *, since: JobView | None = None, timeout_seconds: float = 0) -> JobView:
+        self._expect_allowed(job)
         if since is None or timeout_seconds <= 0:
             return await self._look(job)
         time = asyncio.get_running_loop().time
@@ -95,6 +97,7 @@ class KubernetesController:
                 await bell.wait(left)
 
     async def delete_pod(self, job: JobIdentity, pod: Pod, grace_period_seconds: Literal[0, 1]) -> Deletion:
+        self._expect_allowed(job)
         if all(pod.uid != known.uid for known in running_pods(await self._pods(job))):
             return Deletion.GONE
         options = {"gracePeriodSeconds": grace_period_seconds}
@@ -102,6 +105,11 @@ class KubernetesController:
         if _meaning(answer) != Deletion.ACCEPTED:
             return Deletion.GONE
         return Deletion.ACCEPTED if grace_period_seconds else Deletion.REMOVED
+
+    def _expect_allowed(self, job: JobIdentity) -> None:
+        """A namespace that is none of ours is not touched, and that nothing is found there proves nothing."""
+        if job.namespace not in self._namespaces:
+            raise Refused(f"namespace {job.namespace} is not one of WORKER_DECISIONS__NAMESPACES")
 
     # ------------------------------------------------------------------------------ looking
 
