@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TIERS_LEFT_OUT := --ignore=tests/benchmarks --ignore=tests/model
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
 .PHONY: help install lock services second-opinion test lint format demo model model-small mutants mutants-simulated chaos chaos-small chaos-services chaos-services-small bench bench-services generate clean
@@ -34,7 +35,7 @@ second-opinion: $(STAMP) ## the store on MinIO as well, encrypted buckets among 
 	$(BIN)/python -m pytest tests/integration/second_opinion.py
 
 test: $(STAMP) ## every tier that this machine can run
-	$(BIN)/python -m tests
+	$(BIN)/python -m pytest $(TIERS_LEFT_OUT)
 
 lint: $(STAMP) ## ruff, mypy, import-linter, generated files up to date
 	$(BIN)/ruff check .

@@ -146,7 +146,7 @@ async def test_409_for_ever_is_an_unknown_outcome_after_a_bounded_number_of_trie
 
 
 async def test_a_silent_server_is_an_outage_after_the_bound(settings: S3Settings, proxy: Proxy) -> None:
-    store = S3World(settings.model_copy(update={"read_timeout_seconds": 0.3, "request_timeout_seconds": 3})).store
+    store = S3World(settings.model_copy(update={"read_timeout_seconds": 1.0, "request_timeout_seconds": 3})).store
     await store.start()
     proxy.latency_seconds = 60
     began = time.monotonic()
@@ -154,7 +154,7 @@ async def test_a_silent_server_is_an_outage_after_the_bound(settings: S3Settings
         await store.put("key", b"x")
     with pytest.raises(Unavailable):
         await store.load("key")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     await store.stop()
 
 

@@ -12,7 +12,7 @@ from worker.simulation.kept import kept
 from worker.simulation.outcome import Case, total
 from worker.simulation.pool import outcomes
 
-SEEDS = int(os.environ.get("SIMULATED_SEEDS", "1000"))
+SEEDS = int(os.environ.get("SIMULATED_SEEDS", "200"))
 DIFFERENT_FAULTS = 38
 """Of forty; each comes in a tenth of the seeds or more, so a thousand of them miss none but by a fault of ours."""
 
