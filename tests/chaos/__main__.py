@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--small] [--seed N]`: the run, what it counted, the checker's findings.
+"""`python -m tests.chaos [--small] [--seed N] [--keep]`: the run, what it counted, the checker's findings.
 
 Exit code 1 where anything is wrong; what was left behind then stays in a folder: topics, objects, Jobs, logs.  2: the
 servers cannot be had here.
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="chaos-services", description=__doc__)
     parser.add_argument("--small", action="store_true", help="the size of make test")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of workload and plan of faults")
+    parser.add_argument("--keep", action="store_true", help="leave the folder, whatever was found")
     options = parser.parse_args(arguments)
     if not engine.answers() or not all(map(images.exists, (images.KAFKA, images.S3, images.KUBERNETES))):
         sys.stderr.write("no Docker engine, or an image is missing: make services\n")
@@ -52,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.writelines(f"FAILED: {wrong}\n" for wrong in play.wrong or ["the checker has found something"])
         sys.stdout.write(f"what is left is in {folder}\n")
         return 1
-    shutil.rmtree(folder)
+    if options.keep:
+        sys.stdout.write(f"what is left is in {folder}\n")
+    else:
+        shutil.rmtree(folder)
     sys.stdout.write("passed\n")
     return 0
 

@@ -6,7 +6,7 @@ partition than their key's.  Nothing in here is malformed: there must be no dead
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -88,15 +88,24 @@ def assemble(random: Random, size: Size) -> Cast:
     return cast
 
 
-def woven(random: Random, stories: list[Story], at_once: int) -> Iterator[tuple[Story, Step]]:
-    """All stories, each in its own order, `at_once` of them side by side; they begin in the order of the list."""
+def woven(
+    random: Random, stories: list[Story], at_once: int, is_ready: Callable[[Story], bool]
+) -> Iterator[tuple[Story, Step] | None]:
+    """All stories, each in its own order, `at_once` of them side by side; None: none that is left is ready to begin.
+
+    They begin in the order of the list, but for those that are not ready: others do not wait for them.
+    """
     waiting = [(story, iter(story.steps)) for story in reversed(stories)]
     playing: list[tuple[Story, Iterator[Step]]] = []
     while waiting or playing:
-        opens = bool(waiting) and len(playing) < at_once
-        if opens:
-            playing.append(waiting.pop())
-        i = -1 if opens else random.randrange(len(playing))
+        opens = len(playing) < at_once
+        begins = next((i for i in reversed(range(len(waiting))) if opens and is_ready(waiting[i][0])), None)
+        if begins is not None:
+            playing.append(waiting.pop(begins))
+        elif not playing:
+            yield None
+            continue
+        i = random.randrange(len(playing)) if begins is None else -1
         story, steps = playing[i]
         if step := next(steps, None):
             yield story, step

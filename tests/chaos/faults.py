@@ -6,8 +6,8 @@ were unanswered; one of a worker, if commands were unanswered.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from random import Random
 
@@ -16,14 +16,15 @@ from tests.chaos.plan import Kind
 from tests.chaos.stage import SESSION_TIMEOUT_SECONDS, Stage
 from tests.chaos.talk import Asked
 from tests.chaos.tier import Tier
-from tests.chaos.wires import Point, Trap, Wire
+from tests.chaos.wires import Point, Trap, Wire, trap
 
 COMMIT = ("EndTxn", "TxnOffsetCommit", "AddOffsetsToTxn")
 WRITE = ("PUT",)
+STOP = ("DELETE",)
 CALL = ("DELETE", "GET", "watch")
 CAUGHT_SECONDS = 20.0
 """How long is waited for an operation to strike at."""
-DELETE_SECONDS = 6.0
+STOP_SECONDS = 6.0
 """How long of that for the one call that stops something."""
 
 
@@ -56,8 +57,7 @@ class Faults:
 
     async def strike(self, kind: Kind) -> Strike:
         """Do it, -> once what was killed runs again, and answers."""
-        victim = self.random.choice([worker for worker in self.fleet.workers if worker.is_up])
-        doing: dict[Kind, Callable[[Worker], Awaitable[Strike]]] = {
+        doing: dict[Kind, Callable[[], Awaitable[Strike]]] = {
             Kind.KILL: self._kill,
             Kind.FREEZE: self._freeze,
             Kind.BROKER: self._broker,
@@ -67,41 +67,41 @@ class Faults:
             Kind.CUT_STORE: self._cut_store,
             Kind.CUT_API: self._cut_api,
         }
-        struck = await doing[kind](victim)
+        struck = await doing[kind]()
         self.strikes.append(struck)
         return struck
 
     # ------------------------------------------------------------------------------ workers
 
-    async def _kill(self, worker: Worker) -> Strike:
+    async def _kill(self) -> Strike:
         """Inside a commit, a write, a call of the API server, or anywhere."""
-        trap, wire, operations, seconds = None, *self._somewhere(worker)
-        async with AsyncExitStack() as set_traps:
-            if operations:
-                point = self.random.choice((Point.UNHEARD, Point.DONE))
-                trap = await set_traps.enter_async_context(wire.trap(*operations, point=point, who=worker.name))
-                await self._caught(trap, seconds)
-            struck = self._struck(Kind.KILL, worker.name, trap, needs=False)
+        worker = self._victim()
+        wires, operations, seconds = self._somewhere()
+        point = self.random.choice((Point.UNHEARD, Point.DONE))
+        with trap(wires, *operations, point=point, who=worker.name) as laid:
+            await self._caught(laid, seconds)
+            struck = self._struck(Kind.KILL, worker.name, laid, needs=False)
             await worker.kill()
         await asyncio.sleep(self.random.choice((0.0, 0.0, 1.0, 3.0)))
         await worker.start()
         return struck
 
-    def _somewhere(self, worker: Worker) -> tuple[Wire, tuple[str, ...], float]:
-        log, store, api = self.stage.log, self.stage.store_wires[worker.name], self.stage.api_wires[worker.name]
-        choices: list[tuple[Wire, tuple[str, ...], float]] = [
-            (log, COMMIT, CAUGHT_SECONDS),
-            (store, WRITE, CAUGHT_SECONDS),
-            (api, ("DELETE",), DELETE_SECONDS),
-            (log, (), 0.0),
+    def _somewhere(self) -> tuple[Iterable[Wire], tuple[str, ...], float]:
+        """Where a worker is to be hit: wires, operations, and how long is waited for one of them."""
+        choices: list[tuple[Iterable[Wire], tuple[str, ...], float]] = [
+            ([self.stage.log], COMMIT, CAUGHT_SECONDS),
+            (self.stage.store_wires, WRITE, CAUGHT_SECONDS),
+            (self.stage.api_wires, STOP, STOP_SECONDS),
+            ((), (), 0.0),
         ]
         return self.random.choice(choices)
 
-    async def _freeze(self, worker: Worker) -> Strike:
+    async def _freeze(self) -> Strike:
         """In the middle of a commit, whose end then comes late; its partitions are another's by then."""
-        async with self.stage.log.trap("EndTxn", point=Point.LATE, who=worker.name) as trap:
-            await self._caught(trap, CAUGHT_SECONDS)
-            struck = self._struck(Kind.FREEZE, worker.name, trap, needs=False)
+        worker = self._victim()
+        with trap([self.stage.log], "EndTxn", point=Point.LATE, who=worker.name) as laid:
+            await self._caught(laid, CAUGHT_SECONDS)
+            struck = self._struck(Kind.FREEZE, worker.name, laid, needs=False)
             worker.freeze()
             try:
                 await asyncio.sleep(SESSION_TIMEOUT_SECONDS + self.random.uniform(1.5, 4))
@@ -109,33 +109,34 @@ class Faults:
                 worker.thaw()
         return struck
 
+    def _victim(self) -> Worker:
+        return self.random.choice([worker for worker in self.fleet.workers if worker.is_up])
+
     # ------------------------------------------------------------------------------ servers
 
-    async def _broker(self, _: Worker) -> Strike:
-        point = self.random.choice((Point.UNHEARD, Point.DONE))
-        async with self.stage.log.trap(*COMMIT, point=point) as trap:
-            await self._caught(trap, CAUGHT_SECONDS)
-            struck = self._struck(Kind.BROKER, "broker", trap)
+    async def _broker(self) -> Strike:
+        with trap([self.stage.log], *COMMIT, point=self._lost()) as laid:
+            await self._caught(laid, CAUGHT_SECONDS)
+            struck = self._struck(Kind.BROKER, "broker", laid)
             await self.stage.broker.kill()
         await asyncio.sleep(self.random.uniform(0, 2))
         await self.stage.broker.start()
         return struck
 
-    async def _store(self, worker: Worker) -> Strike:
-        point = self.random.choice((Point.UNHEARD, Point.DONE))
-        async with self.stage.store_wires[worker.name].trap(*WRITE, point=point) as trap:
-            await self._caught(trap, CAUGHT_SECONDS)
-            struck = self._struck(Kind.STORE, "S3", trap)
+    async def _store(self) -> Strike:
+        with trap(self.stage.store_wires, *WRITE, point=self._lost()) as laid:
+            await self._caught(laid, CAUGHT_SECONDS)
+            struck = self._struck(Kind.STORE, "S3", laid)
             await self.stage.store.kill()
         await asyncio.sleep(self.random.uniform(0, 3))
         await self.stage.store.start()
         return struck
 
-    async def _api(self, worker: Worker) -> Strike:
+    async def _api(self) -> Strike:
         """It comes back by itself, or stays away for a while."""
-        async with AsyncExitStack() as set_traps:
-            trap = await self._on_a_call(set_traps, worker, self.random.choice((Point.UNHEARD, Point.DONE)))
-            struck = self._struck(Kind.API, "API server", trap)
+        with ExitStack() as laying:
+            laid = await self._on_a_call(laying, self._lost())
+            struck = self._struck(Kind.API, "API server", laid)
             if self.random.random() < 0.5:
                 await self.stage.cluster.ctl("kill", "apiserver")
             else:
@@ -144,42 +145,44 @@ class Faults:
         await self.stage.cluster.start()
         return struck
 
+    def _lost(self) -> Point:
+        return self.random.choice((Point.UNHEARD, Point.DONE))
+
     # ------------------------------------------------------------------------------ connections
 
-    async def _cut_log(self, worker: Worker) -> Strike:
-        async with self.stage.log.trap(*COMMIT, point=Point.CUT, who=worker.name) as trap:
-            await self._caught(trap, CAUGHT_SECONDS)
-            return self._struck(Kind.CUT_LOG, worker.name, trap)
+    async def _cut_log(self) -> Strike:
+        with trap([self.stage.log], *COMMIT, point=Point.CUT) as laid:
+            await self._caught(laid, CAUGHT_SECONDS)
+            return self._struck(Kind.CUT_LOG, "", laid)
 
-    async def _cut_store(self, worker: Worker) -> Strike:
-        async with self.stage.store_wires[worker.name].trap(*WRITE, point=Point.CUT) as trap:
-            await self._caught(trap, CAUGHT_SECONDS)
-            return self._struck(Kind.CUT_STORE, worker.name, trap)
+    async def _cut_store(self) -> Strike:
+        with trap(self.stage.store_wires, *WRITE, point=Point.CUT) as laid:
+            await self._caught(laid, CAUGHT_SECONDS)
+            return self._struck(Kind.CUT_STORE, "", laid)
 
-    async def _cut_api(self, worker: Worker) -> Strike:
-        async with AsyncExitStack() as set_traps:
-            trap = await self._on_a_call(set_traps, worker, Point.CUT)
-            return self._struck(Kind.CUT_API, worker.name, trap)
+    async def _cut_api(self) -> Strike:
+        with ExitStack() as laying:
+            laid = await self._on_a_call(laying, Point.CUT)
+            return self._struck(Kind.CUT_API, "", laid)
 
-    async def _on_a_call(self, set_traps: AsyncExitStack, worker: Worker, point: Point) -> Trap:
-        """A DELETE of this worker's, where one comes soon; else whatever it asks."""
-        wire = self.stage.api_wires[worker.name]
-        trap = await set_traps.enter_async_context(wire.trap("DELETE", point=point))
-        if await self._caught(trap, DELETE_SECONDS) is None:
-            trap = await set_traps.enter_async_context(wire.trap(*CALL, point=point))
-            await self._caught(trap, CAUGHT_SECONDS)
-        return trap
+    async def _on_a_call(self, laying: ExitStack, point: Point) -> Trap:
+        """A DELETE, where one comes soon; else whatever is asked of the API server."""
+        laid = laying.enter_context(trap(self.stage.api_wires, *STOP, point=point))
+        if await self._caught(laid, STOP_SECONDS) is None:
+            laid = laying.enter_context(trap(self.stage.api_wires, *CALL, point=point))
+            await self._caught(laid, CAUGHT_SECONDS)
+        return laid
 
-    async def _caught(self, trap: Trap, timeout_seconds: float) -> Asked | None:
+    async def _caught(self, laid: Trap, timeout_seconds: float) -> Asked | None:
         self.waits = True
         try:
-            return await trap.sprung(timeout_seconds)
+            return await laid.sprung(timeout_seconds)
         finally:
             self.waits = False
 
-    def _struck(self, kind: Kind, whom: str, trap: Trap | None, *, needs: bool = True) -> Strike:
-        """As it is now; `needs`: it counts only with an operation under way."""
-        caught = trap.caught if trap else None
-        during = f"{caught.operation}: {trap.point}" if caught and trap else "anywhere"
-        unanswered = self.tier.unanswered
+    def _struck(self, kind: Kind, whom: str, laid: Trap, *, needs: bool = True) -> Strike:
+        """As it is now; `needs`: it counts only with an operation under way.  Cut is whoever was caught."""
+        caught, unanswered = laid.caught, self.tier.unanswered
+        during = f"{caught.operation}: {laid.point}" if caught else "anywhere"
+        whom = whom or (caught.who if caught else "nobody")
         return Strike(kind, whom, during, unanswered, unanswered > 0 and (caught is not None or not needs))

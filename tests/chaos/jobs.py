@@ -45,7 +45,8 @@ class Jobs:
         self._core: Any = CoreV1Api(client)
         self.uids: dict[str, str] = {}
         self._seen: dict[str, Bystander] = {}
-        self._ready: dict[str, asyncio.Event] = {}
+        self._ready: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self._begun: set[str] = set()
         self._room = asyncio.Semaphore(AHEAD)
 
@@ -54,7 +55,6 @@ class Jobs:
         self, evaluations: Sequence[Evaluation], put: Callable[[dict[str, bytes]], Awaitable[None]]
     ) -> AsyncIterator[None]:
         """Meanwhile the Jobs and then the documents of these are made, in this order, some ahead of their stories."""
-        self._ready = {evaluation.name: asyncio.Event() for evaluation in evaluations}
         queue = iter(evaluations)
 
         async def prepare() -> None:
@@ -62,30 +62,29 @@ class Jobs:
                 await self._room.acquire()
                 uids = [await self.run(NAMESPACE, job, {JOB_LABEL: evaluation.name}) for job in evaluation.jobs]
                 await put(evaluation.objects(dict(zip([job.name for job in evaluation.jobs], uids, strict=True))))
-                self._ready[evaluation.name].set()
+                self._ready.add(evaluation.name)
 
-        tasks = [asyncio.create_task(prepare(), name="prepares Jobs") for _ in range(AT_ONCE)]
-        self._tasks = tasks
+        self._tasks = [asyncio.create_task(prepare(), name="prepares Jobs") for _ in range(AT_ONCE)]
         try:
             yield
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*self._tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def begin(self, evaluation: Evaluation) -> None:
-        """Wait until its Jobs run; the first time makes room for one more ahead.  Raises what kept them from it."""
-        if evaluation.name in self._begun:
-            return
-        self._begun.add(evaluation.name)
-        event = self._ready[evaluation.name]
-        while not event.is_set():
             for task in self._tasks:
-                if task.done() and (error := task.exception()):
-                    raise error
-            await asyncio.sleep(0.02)
-        self._room.release()
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def is_ready(self, evaluation: Evaluation) -> bool:
+        """Whether all of its Jobs run.  Raises what keeps any evaluation from it."""
+        for task in self._tasks:
+            if task.done() and (error := task.exception()):
+                raise error
+        return evaluation.name in self._ready
+
+    def begins(self, evaluation: Evaluation) -> None:
+        """Its story does: the first time makes room for one more ahead."""
+        if evaluation.name in self._ready - self._begun:
+            self._begun.add(evaluation.name)
+            self._room.release()
 
     async def run(
         self, namespace: str, job: Wanted, labels: dict[str, str], pod_labels: dict[str, str] | None = None

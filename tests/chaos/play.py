@@ -31,6 +31,8 @@ BYSTANDERS_COUNT = 10
 REST_SECONDS = 180.0
 SPARE_SHARE = 0.1
 """Of the commands, kept for the time after the last fault."""
+TRIES_MORE = 6
+"""For kinds of faults that have not struck often enough."""
 LOOK_SECONDS = 0.02
 PUTS_AT_ONCE = 16
 AWAY_SECONDS = 90.0
@@ -48,6 +50,7 @@ class Play:
         self.wrong: list[str] = []
         """What makes the run worth nothing, whatever the checker finds."""
         self.seconds = 0.0
+        self._is_over = False
         self._puts = asyncio.Semaphore(PUTS_AT_ONCE)
 
     async def go(self, gather: Callable[[Stage], Awaitable[None]]) -> None:
@@ -124,49 +127,65 @@ class Play:
 
     async def _publish(self) -> None:
         """A bounded number is unanswered at a time, and none is sent before its share's fault has begun."""
-        for story, step in casts.woven(self._weaving, self.cast.stories, self.size.stories_at_once):
-            if story.evaluation and story.evaluation.jobs:
-                await self.jobs.begin(story.evaluation)
+        stories = self.cast.stories
+        for told in casts.woven(self._weaving, stories, self.size.stories_at_once, self._is_ready):
+            if told is None:
+                await self._pause()
+                continue
             while self.tier.unanswered >= self.size.unanswered_max or self.tier.sent >= self._allowed():
-                self.tier.serve()
-                await asyncio.sleep(LOOK_SECONDS)
-            record = casts.with_uid(step, self.jobs.uids[step.late_job]) if step.late_job else step.record
-            self.tier.publish(record, elsewhere=step.elsewhere)
-            self.published[step.kind] += 1
+                await self._pause()
+            self._send(*told)
         await asyncio.to_thread(self.tier.flush)
         self.wrong += self.tier.lost
 
+    async def _pause(self) -> None:
+        self.tier.serve()
+        await asyncio.sleep(LOOK_SECONDS)
+
+    def _is_ready(self, story: casts.Story) -> bool:
+        return not story.evaluation or not story.evaluation.jobs or self.jobs.is_ready(story.evaluation)
+
+    def _send(self, story: casts.Story, step: casts.Step) -> None:
+        if story.evaluation:
+            self.jobs.begins(story.evaluation)
+        record = casts.with_uid(step, self.jobs.uids[step.late_job]) if step.late_job else step.record
+        self.tier.publish(record, elsewhere=step.elsewhere)
+        self.published[step.kind] += 1
+
     def _allowed(self) -> float:
-        """How many commands may be sent: to the end of this fault's share, or for as long as it waits."""
-        done = len(self.faults.strikes)
-        if done >= len(self.order):
+        """How many commands may be sent: to the end of this fault's share, or for as long as it waits; then all."""
+        if self._is_over:
             return self.size.commands
-        return self.size.commands * (1 - SPARE_SHARE if self.faults.waits else self._share(done + 1))
+        share = self._share(len(self.faults.strikes) + 1)
+        return self.size.commands * max(share, 1 - SPARE_SHARE / 2 if self.faults.waits else 0)
 
     def _share(self, number: float) -> float:
         """Of the commands: what is sent or answered when this many faults have struck; some are for afterwards."""
         return (1 - SPARE_SHARE) * number / len(self.order)
 
     async def _strike(self) -> None:
-        """The plan, and once more what has not struck often enough."""
+        """The plan, and again what has not struck often enough."""
         for number, kind in enumerate(self.order):
             due = self.size.commands * self._share(number + 0.5) * 0.9
             while self.tier.answered < due:  # noqa: ASYNC110  # a thread counts
                 await asyncio.sleep(LOOK_SECONDS)
-            struck = await self.faults.strike(kind)
-            note = f"{struck.unanswered} unanswered{'' if struck.counts else '; does not count'}"
-            tell(f"{self.tier.answered:6} answered  {kind}: {struck.whom}, {struck.during} ({note})")
-        missing = [kind for kind in Kind for _ in range(NEEDED - self.faults.counted[kind])]
-        for kind in missing:
-            await self.faults.strike(kind)
+            await self._strike_once(kind)
+        for _ in range(TRIES_MORE):
+            if few := [kind for kind in Kind if self.faults.counted[kind] < NEEDED]:
+                await self._strike_once(few[0])
+        self._is_over = True
+
+    async def _strike_once(self, kind: Kind) -> None:
+        struck = await self.faults.strike(kind)
+        note = f"{struck.unanswered} unanswered{'' if struck.counts else '; does not count'}"
+        tell(f"{self.tier.answered:6} answered  {kind}: {struck.whom}, {struck.during} ({note})")
 
     async def _rest(self) -> None:
         """Until everything is answered, with nothing done to anybody."""
         await self.stage.revive()
         until = time.monotonic() + REST_SECONDS
         while self.tier.unanswered and time.monotonic() < until:
-            self.tier.serve()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._pause()
         if self.tier.unanswered:
             self.wrong.append(f"{self.tier.unanswered} commands are unanswered {REST_SECONDS:g} s after the last fault")
         few = {kind for kind in Kind if self.faults.counted[kind] < NEEDED}

@@ -57,8 +57,7 @@ class Stage:
         self.broker = Broker()
         self.store, self.cluster = ObjectStore(), Cluster(folder)
         self._workers = workers
-        self.store_wires: dict[str, Wire] = {}
-        self.api_wires: dict[str, Wire] = {}
+        self._wires: dict[str, tuple[Wire, Wire]] = {}
         self.agent_url = self.executor_url = ""
 
     async def __aenter__(self) -> Self:
@@ -108,10 +107,19 @@ class Stage:
             "WORKER_S3__ACCESS_KEY": self.store.access_key,
             "WORKER_S3__SECRET_KEY": self.store.secret_key,
         }
-        if worker in self.store_wires:
-            ours["WORKER_S3__ENDPOINT_URL"] = f"http://{HOST}:{self.store_wires[worker].port}"
+        if worker in self._wires:
+            ours["WORKER_S3__ENDPOINT_URL"] = f"http://{HOST}:{self._wires[worker][0].port}"
             ours["WORKER_KUBERNETES__KUBECONFIG"] = str(self.folder / f"{worker}.kubeconfig")
         return {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")} | ours
+
+    @property
+    def store_wires(self) -> list[Wire]:
+        """One a worker; operations say whose they are."""
+        return [store for store, _ in self._wires.values()]
+
+    @property
+    def api_wires(self) -> list[Wire]:
+        return [api for _, api in self._wires.values()]
 
     @property
     def bootstrap_servers(self) -> str:
@@ -155,8 +163,7 @@ class Stage:
         for worker in self._workers:
             store = Wire(lambda: _place(self.store.endpoint_url), partial(HttpTalk, worker))
             api = Wire(lambda: _place(self.cluster.url), partial(HttpTalk, worker), trusting)
-            self.store_wires[worker] = await opened.enter_async_context(store)
-            self.api_wires[worker] = await opened.enter_async_context(api)
+            self._wires[worker] = (await opened.enter_async_context(store), await opened.enter_async_context(api))
             config = _kubeconfig(f"http://{HOST}:{api.port}", token)
             (self.folder / f"{worker}.kubeconfig").write_text(json.dumps(config))
 

@@ -7,8 +7,8 @@ a fault strikes while that operation is under way, and not by luck.  Knows socke
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -59,6 +59,20 @@ class Trap:
         await self._released.wait()
 
 
+@contextmanager
+def trap(wires: "Iterable[Wire]", *operations: str, point: Point, who: str | None = None) -> Iterator[Trap]:
+    """Set in all of these wires until the end of the block; what it holds is let go then."""
+    laid, lies_in = Trap(frozenset(operations), point, who), list(wires)
+    for wire in lies_in:
+        wire.traps.append(laid)
+    try:
+        yield laid
+    finally:
+        for wire in lies_in:
+            wire.traps.remove(laid)
+        laid.release()
+
+
 class Wire:
     """`async with Wire(server, talk) as wire`: the server is reached through `wire.port`.
 
@@ -70,7 +84,7 @@ class Wire:
     ) -> None:
         self._server, self._talk, self._tls = server, talk, tls
         self._connections: set[asyncio.Task[None]] = set()
-        self._traps: list[Trap] = []
+        self.traps: list[Trap] = []
         self.port = 0
         self.passed: Counter[str] = Counter()
         """Requests so far, by operation."""
@@ -87,17 +101,6 @@ class Wire:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-
-    @asynccontextmanager
-    async def trap(self, *operations: str, point: Point, who: str | None = None) -> AsyncIterator[Trap]:
-        """Set until the end of the block; what it holds is let go then."""
-        trap = Trap(frozenset(operations), point, who)
-        self._traps.append(trap)
-        try:
-            yield trap
-        finally:
-            self._traps.remove(trap)
-            trap.release()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -159,4 +162,4 @@ class Wire:
             await writer.drain()
 
     def _sprung(self, asked: Asked, *, answer: bool) -> Trap | None:
-        return next((trap for trap in self._traps if trap.takes(asked, answer=answer)), None)
+        return next((trap for trap in self.traps if trap.takes(asked, answer=answer)), None)
