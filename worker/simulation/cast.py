@@ -6,6 +6,7 @@ commands are sent.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -60,14 +61,14 @@ class Cast:
     """Jobs that no command is about."""
 
 
-class Player:
+class Player(ABC):
     """One aggregate."""
 
     key: str
 
+    @abstractmethod
     def next(self, random: Random) -> Say:
         """Its next command."""
-        raise NotImplementedError
 
 
 def uuid(random: Random) -> str:

@@ -5,14 +5,10 @@ The workers are the production engine over the production adapters; only what th
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from random import Random
-from typing import Any
 
-import structlog
 from aiokafka.structs import TopicPartition
 
 from worker import bootstrap
@@ -27,6 +23,7 @@ from worker.runtime.service import Service
 from worker.settings import S3Settings, Settings
 from worker.simulation.cast import Cast, Stage, assemble
 from worker.simulation.gathering import gather
+from worker.simulation.hearing import listening
 from worker.simulation.invariants import check, story
 from worker.simulation.kafka import SimulatedConnection, broker_with_topics
 from worker.simulation.kubernetes import Cluster
@@ -37,7 +34,7 @@ from worker.simulation.producer import Producer
 from worker.simulation.remote import Remote
 from worker.simulation.s3 import Bucket
 from worker.simulation.weather import Weather
-from worker.simulation.world import World, current
+from worker.simulation.world import World
 
 NAMESPACE = "jobs"
 AGENTS = ("agent-1", "agent-2")
@@ -54,8 +51,6 @@ CALM_SECONDS_MAX = 3600.0
 """Without faults everything has to be done by then."""
 STOP_SECONDS_MAX = 120.0
 STORIES_MAX = 2
-BUGS = frozenset({"command.bug", "effect.bug", "worker.failed"})
-"""Log events that say that something unclassified was raised."""
 
 
 def simulate(case: Case, settings: Settings) -> Outcome:
@@ -106,7 +101,7 @@ class Simulation:
     async def play(self, script: Callable[[Weather], Awaitable[None]]) -> Outcome:
         """Whatever a script makes happen, then calm, and the verdict on everything."""
         weather = self._weather()
-        with self._listening():
+        with listening(self.world, self._bugs):
             await script(weather)
             await self.calm(weather)
             await self.close()
@@ -273,33 +268,6 @@ class Simulation:
             violations=(*map(str, violations), *bugs),
             story=tuple(told),
         )
-
-    # ------------------------------------------------------------------------------ logs
-
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """What workers log is part of the story; what they log of bugs is a violation."""
-        before = structlog.get_config()
-        structlog.configure(
-            processors=[self._heard],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-            logger_factory=structlog.ReturnLoggerFactory(),
-            cache_logger_on_first_use=False,
-        )
-        try:
-            yield
-        finally:
-            structlog.configure(**before)
-
-    def _heard(self, _: object, level: str, line: MutableMapping[str, Any]) -> str:
-        event = str(line.pop("event"))
-        text = " ".join(f"{name}={value}" for name, value in line.items() if name != "exc_info")
-        process = current()
-        error = line.get("exc_info")
-        if event in BUGS and not isinstance(error, WorkerError):  # a worker may end itself, and say so
-            self._bugs.append(f"{event} {text} {error!r}")
-        self.world.tell(process.name if process else "world", event, text)
-        raise structlog.DropEvent
 
 
 def _settings(given: Settings, case: Case) -> Settings:

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -100,7 +101,7 @@ def refused(host: str) -> ClientConnectorError:
     return ClientConnectorError(key, OSError(errno.ECONNREFUSED, "Connect call failed"))
 
 
-class Party:
+class Party(ABC):
     """Somebody who is asked over HTTP: an agent, or the executors of a zone."""
 
     def __init__(self, world: World, name: str, credential: str, rates: Rates, asked: list[Asked]) -> None:
@@ -111,17 +112,17 @@ class Party:
         self._chance = world.random(f"remote/{name}")
         self._refuses_until = 0.0
 
+    @abstractmethod
     def is_cancel(self, call: Call) -> bool:
         """Whether it asks to stop something."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, call: Call) -> Answer:
         """Carry it out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def about_something_else(self, reply: Reply) -> Reply:
         """The same answer, of something that was not asked about."""
-        raise NotImplementedError
 
     def arrive(self, call: Call) -> Answer:
         """The server's part of a request.  Raises ClientPayloadError where the connection breaks."""
