@@ -40,7 +40,7 @@ class ResourceReceipt(Model):
     gone_at: Time | None = None
     """When it was seen gone."""
     escalations: tuple[Escalation, ...] = ()
-    """Steps up, in order; the first 100."""
+    """Steps up, in order, each as asked for or about to be; the first 99 and the last."""
     pods: tuple[Identity, ...] = ()
     """Uids of the pods that were seen; the first 100."""
 

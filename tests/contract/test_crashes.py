@@ -5,13 +5,15 @@ import hashlib
 import json
 from collections import Counter
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
-from tests.contract.stack import JOB, Gate, Once, Stack, evaluation_id, message, workflow_key
+from schemas.audit import DecisionSettings
+from tests.contract.stack import JOB, Gate, Jobs, Once, Stack, evaluation_id, message, workflow_key
 from worker.errors import AssignmentLost, Conflict, OutcomeUnknown, Unavailable
-from worker.ports import Outgoing, Topic
+from worker.ports import Deletion, JobIdentity, JobView, Outgoing, Pod, Topic
 
 
 async def chain_is_whole(stack: Stack) -> None:
@@ -468,3 +470,52 @@ async def test_a_conflict_for_ones_own_success_is_no_verdict(stack: Stack) -> No
     await stack.send("workflow.update", "u1", phase="scoring")
     [verdict] = await stack.results(1)
     assert (verdict["code"], (await stack.document()).revision) == ("updated", 1)
+
+
+# ------------------------------------------------------------------------------------ a removal without proof
+
+
+class NodeAway(Jobs):
+    """Nothing but grace 0 takes a pod out of the view; from then on it stays there until `says_so`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.removed = asyncio.Event()
+        self.says_so = True
+
+    async def observe(self, job: JobIdentity, *, since: JobView | None = None, timeout_seconds: float = 0) -> JobView:
+        if self.removed.is_set() and self.says_so:
+            return JobView(False)
+        await asyncio.sleep(0.01)
+        if self.removed.is_set():
+            raise Unavailable("the cluster is away")
+        return JobView(True, (Pod("pod", "pod-uid"),))
+
+    async def delete_pod(self, job: JobIdentity, pod: Pod, grace_period_seconds: Literal[0, 1]) -> Deletion:
+        if grace_period_seconds:
+            return Deletion.ACCEPTED
+        self.removed.set()
+        return Deletion.REMOVED
+
+
+async def test_a_pod_that_was_removed_before_a_crash_is_not_called_stopped_by_the_next_owner(tmp_path: Path) -> None:
+    jobs = NodeAway()
+    stack = Stack(tmp_path, jobs, DecisionSettings(deadline_seconds_min=0))
+    await stack.store.start()
+    await stack.create(jobs=[JOB])
+    jobs.says_so = False
+    await stack.engine.start()
+    await stack.send("evaluation.cancel", "c1", grace_period_seconds=0, deadline_seconds=2)
+    async with asyncio.timeout(5):
+        await jobs.removed.wait()
+    [job] = (await stack.workflow()).jobs
+    assert job.gone is not None
+    assert [escalation.grace_period_seconds for escalation in job.gone.escalations] == [1, 0]
+    await stack.crash()
+    jobs.says_so = True
+    await stack.engine.start()
+    [verdict] = await stack.results(1)
+    unsettled = (await stack.workflow()).unsettled
+    await stack.engine.stop()
+    assert (verdict["code"], verdict["receipt"]["evidence"]) == ("cancelled", "forced")
+    assert [marker.why for marker in unsettled] == ["sweep"]

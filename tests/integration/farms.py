@@ -64,7 +64,7 @@ class Farms:
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
-                await running
+                await running  # raises what has ended it before
 
     async def _control(self) -> None:
         while True:

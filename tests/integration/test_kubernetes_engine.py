@@ -28,10 +28,10 @@ HOLD = "acme.test/hold"
 
 
 @asynccontextmanager
-async def worker(folder: Path, kubeconfig: Path, namespace: str) -> AsyncIterator[Stack]:
-    """A worker that runs."""
-    settings = DecisionSettings(namespaces=(namespace,), deadline_seconds_min=0)
-    async with controller(kubeconfig, namespace) as jobs:
+async def worker(folder: Path, kubeconfig: Path, *namespaces: str) -> AsyncIterator[Stack]:
+    """A worker that runs and may touch these namespaces."""
+    settings = DecisionSettings(namespaces=namespaces, deadline_seconds_min=0)
+    async with controller(kubeconfig, *namespaces) as jobs:
         stack = Stack(folder, cast(Any, jobs), settings)
         await stack.store.start()
         await stack.engine.start()
@@ -118,11 +118,14 @@ async def test_a_job_of_that_name_with_another_uid_is_left_and_ours_is_gone(stac
     assert await workload.phases(again) == ["Running"]
 
 
-async def test_a_job_and_a_namespace_that_are_gone_already_are_success(stack: Stack, workload: Workload) -> None:
+async def test_a_job_and_a_namespace_that_are_gone_already_are_success(
+    kubernetes: Cluster, workload: Workload, tmp_path: Path
+) -> None:
     gone = JobIdentity(workload.namespace, "gone", "gone-uid")
     nowhere = JobIdentity("never-was", "gone", "another-uid")
-    await stack.create(jobs=[reported(gone), reported(nowhere)])
-    verdict = await cancel(stack)
+    async with worker(tmp_path, kubernetes.kubeconfig, gone.namespace, nowhere.namespace) as stack:
+        await stack.create(jobs=[reported(gone), reported(nowhere)])
+        verdict = await cancel(stack)
     assert (verdict["code"], verdict["receipt"]["evidence"]) == ("cancelled", "stopped")
 
 

@@ -29,7 +29,7 @@ POLITE = "trap 'exit 0' TERM; while :; do sleep 5 & wait $!; done"
 STUBBORN = "trap '' TERM; while :; do sleep 5; done"
 READ_JOBS = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "watch"]}
 READ_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
-READY_SECONDS = 60  # forty pods at once on a busy machine
+READY_SECONDS = 60  # forty pods at once on a busy machine, or a pod that has lost its SIGTERM while it started
 
 
 class Workload:
@@ -77,7 +77,7 @@ class Workload:
         made = await self.batch.create_namespaced_job(self.namespace, body)
         job = JobIdentity(self.namespace, made.metadata.name, made.metadata.uid)
         if ready:
-            await until(lambda: self.phases(job), ["Running"] * pods, READY_SECONDS)
+            await until(lambda: self.phases(job), ["Running"] * pods)
             await asyncio.sleep(0.2)  # the node says Running before the shell has read its first line
         return job
 
@@ -174,7 +174,7 @@ def kubeconfig_of(token: str, admin: Path, path: Path) -> Path:
     return path
 
 
-async def until(ask: Callable[[], Awaitable[object]], wanted: object, timeout_seconds: float = 20) -> None:
+async def until(ask: Callable[[], Awaitable[object]], wanted: object, timeout_seconds: float = READY_SECONDS) -> None:
     """Wait until the cluster says what is wanted.  Raises AssertionError, with what it says instead."""
     said: object = None
     try:

@@ -2,19 +2,20 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from schemas.documents import Job, Task
-from schemas.observations import Finished, Forbidden, Observation, PartialRemoved, Stopped
+from schemas.observations import Finished, Forbidden, Observation, PartialRemoved, Pending, Stopped
 from worker.adapters.memory_jobs import MemoryJobs
 from worker.adapters.memory_remote import AgentTask, ExecutorTurn, Fault, MemoryAgents, MemoryExecutors
 from worker.adapters.system import SystemIds
 from worker.domain.effects import Effect, FindJobs, RemovePartial, StopJob, StopTask, StopTurn
-from worker.errors import Unavailable
-from worker.ports import JobIdentity
+from worker.errors import OutcomeUnknown, Unavailable
+from worker.ports import Deletion, JobIdentity, Pod
 from worker.runtime.perform import Performer, Trail
 
 EVALUATION = "11111111-1111-4111-8111-111111111111"
@@ -50,6 +51,13 @@ class World:
         )
         self.store: Any = None
         self.trail = Trail()
+
+    async def to_its_end(self, effect: StopJob) -> Observation:
+        """As the flight does: what has to be recorded first is, and the effect goes on."""
+        seen = await self.perform(effect)
+        if not isinstance(seen, Pending):
+            return seen
+        return await self.perform(replace(effect, job=effect.job.model_copy(update={"gone": seen.resource})))
 
     async def perform(self, effect: Effect) -> Observation:
         performer = Performer(
@@ -92,10 +100,48 @@ async def test_after_the_grace_each_pod_is_killed_and_that_is_proof(world: World
 
 async def test_a_node_that_is_away_is_forced_shortly_before_the_deadline_and_never_called_stopped(world: World) -> None:
     job = world.jobs.add(EVALUATION, node_away=True)
-    seen = await world.perform(world.stop_job(job))
+    seen = await world.to_its_end(world.stop_job(job))
     assert isinstance(seen, Stopped)
     assert (seen.resource.evidence, [e.grace_period_seconds for e in seen.resource.escalations]) == ("forced", [1, 0])
     assert 105 <= world.clock.seconds < 120
+
+
+async def test_a_removal_without_proof_is_recorded_before_it_is_asked_for(world: World) -> None:
+    job = world.jobs.add(EVALUATION, pods=120, node_away=True)
+    planned = await world.perform(world.stop_job(job))
+    assert isinstance(planned, Pending)
+    assert [escalation.grace_period_seconds for escalation in planned.resource.escalations] == [1] * 99 + [0]
+    assert {asked.grace_period_seconds for asked in world.jobs.asked if asked.verb == "delete_pod"} == {1}
+
+
+async def test_whoever_goes_on_after_a_planned_removal_does_not_say_stopped(world: World) -> None:
+    job = world.jobs.add(EVALUATION, node_away=True)
+    effect = world.stop_job(job)
+    planned = await world.perform(effect)
+    assert isinstance(planned, Pending)
+    [pod] = (await world.jobs.observe(job)).pods
+    assert await world.jobs.delete_pod(job, pod, 0) == Deletion.REMOVED  # and dies before it has said so
+    world.trail = Trail()
+    seen = await world.perform(replace(effect, job=effect.job.model_copy(update={"gone": planned.resource})))
+    assert isinstance(seen, Stopped)
+    assert (seen.resource.evidence, seen.resource.escalations) == ("forced", planned.resource.escalations)
+    assert seen.resource.asked_at == planned.resource.asked_at
+
+
+class Speechless(MemoryJobs):
+    """Does what it is asked to do with pods, and never says so."""
+
+    async def delete_pod(self, job: JobIdentity, pod: Pod, grace_period_seconds: Literal[0, 1]) -> Deletion:
+        await super().delete_pod(job, pod, grace_period_seconds)
+        raise OutcomeUnknown("the reply was lost")
+
+
+async def test_a_removal_whose_answer_was_lost_is_no_proof(world: World) -> None:
+    world.jobs = Speechless(world.clock)
+    job = world.jobs.add(EVALUATION, node_away=True)
+    seen = await world.to_its_end(world.stop_job(job))
+    assert isinstance(seen, Stopped)
+    assert seen.resource.evidence == "forced"
 
 
 async def test_a_short_deadline_leaves_time_for_the_kill_that_proves_before_the_one_that_does_not(world: World) -> None:

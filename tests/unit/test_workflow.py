@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from schemas.audit import Context
-from schemas.commands import Caller, Command
+from schemas.commands import Caller, Command, ReportedJob
 from schemas.documents import WorkflowState
 from schemas.events import Event, Failed, Owed, Remembered, Settled, StatusChanged
 from schemas.observations import Finished, Forbidden, JobsFound, Observed, PartialRemoved, Pending, Stopped
-from schemas.receipts import ResourceReceipt
+from schemas.receipts import Escalation, ResourceReceipt
 from schemas.status import Status
 from schemas.verdicts import Verdict
 from tests.unit.given import (
@@ -118,6 +118,24 @@ class TestCancelAnEvaluation:
         [owed] = [event.marker for event in events(decision) if isinstance(event, Owed)]
         assert (owed.why, owed.due_at) == ("sweep", NOW + timedelta(seconds=305))
         assert verdicts(decision)[0].receipt is not None
+
+    def test_forced_evidence_is_remembered_while_another_job_still_has_to_go(self) -> None:
+        found = JobsFound(jobs=(ReportedJob(namespace="local", name="job-2", uid="uid-2", labels=LABELS),))
+        items = (Stopped(resource=seen("job", "uid-1", "forced")), found)
+        state = after(decide(cancelling(), Observed(at=NOW, items=items), context(5)))
+        assert (state.status, [marker.why for marker in state.unsettled]) == (Status.CANCELLING, ["sweep"])
+        state = after(decide(state, stopped(seen("job", "uid-2")), context(6, audit_seq=2)))
+        assert (state.status, [marker.why for marker in state.unsettled]) == (Status.CANCELLED, ["sweep"])
+
+    def test_a_removal_that_is_about_to_come_is_recorded_before_it_goes_on(self) -> None:
+        state = cancelling()
+        removal = Escalation(at=NOW, pod="pod-1", grace_period_seconds=0)
+        planned = seen("job", "uid-1", "unconfirmed").model_copy(update={"escalations": (removal,)})
+        assert effects(state, [Pending(resource=planned)]) == ()
+        state = after(decide(state, Observed(at=NOW, items=(Pending(resource=planned),)), context(5)))
+        [effect] = effects(state)
+        assert isinstance(effect, StopJob)
+        assert (effect.job.gone, state.status) == (planned, Status.CANCELLING)
 
     def test_at_the_deadline_is_unconfirmed_and_stays_cancelling(self) -> None:
         pending = Pending(resource=seen("job", "uid-1", "unconfirmed"))

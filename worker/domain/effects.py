@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from schemas.documents import Job, OrgState, SessionState, Task, WorkflowState
-from schemas.observations import Finished, Forbidden, JobsFound, Observation, PartialRemoved, Stopped
+from schemas.observations import Finished, Forbidden, JobsFound, Observation, PartialRemoved, Pending, Stopped
 from schemas.receipts import ResourceReceipt
 from schemas.status import Status
 from worker.domain.decision import AnyState
@@ -82,6 +82,11 @@ def next_deadline(state: AnyState) -> datetime | None:
     return min((command.deadline_at for command in state.open), default=None)
 
 
+def needs_record(seen: Sequence[Observation]) -> bool:
+    """Whether an effect goes on only once what it is about to do is recorded."""
+    return any(isinstance(item, Pending) for item in seen)
+
+
 def settles_outcome(state: AnyState, item: Observation) -> bool:
     """Whether the remote side proves an outcome that stands: of the last turn, or of the last task, no earlier one."""
     if not isinstance(item, Finished):
@@ -111,18 +116,18 @@ def effects(state: AnyState, seen: Sequence[Observation] = ()) -> tuple[Effect, 
 def _workflow_effects(state: WorkflowState, seen: Sequence[Observation]) -> tuple[Effect, ...]:
     begun_at = state.teardown.begun_at if state.teardown else min(command.decided_at for command in state.open)
     deadline_at = max(command.deadline_at for command in state.open)
-    ended = (item.resource for item in seen if isinstance(item, Stopped | Finished))
-    stopped = {(resource.kind, resource.identity) for resource in ended}
+    ended = (item.resource for item in seen if isinstance(item, Stopped | Finished | Pending))
+    handled = {(resource.kind, resource.identity) for resource in ended}
     mode = state.teardown.mode if state.teardown else "graceful"
     grace = state.teardown.grace_period_seconds if state.teardown else 0
     stops: list[Effect] = []
     for target in targets(state):
-        if isinstance(target, Job) and ("job", target.uid) not in stopped:
+        if isinstance(target, Job) and ("job", target.uid) not in handled:
             asked_at = max(begun_at, target.recorded_at or begun_at)
             stops.append(StopJob(target, mode, grace, asked_at, deadline_at))
-        elif isinstance(target, Task) and ("task", target.task_id) not in stopped:
+        elif isinstance(target, Task) and ("task", target.task_id) not in handled:
             stops.append(StopTask(target, deadline_at))
-    if stops:
+    if stops or needs_record(seen):
         return tuple(stops)
     if state.purpose != "evaluation":
         return ()

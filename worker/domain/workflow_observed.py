@@ -43,7 +43,10 @@ def observe(state: WorkflowState, observed: Observed, context: Context) -> Decis
     forbidden = next((item for item in observed.items if isinstance(item, Forbidden)), None)
     if finished and draft.state.status == Status.CANCELLING:
         _adopt_outcome(draft, finished, context)
-    if _is_settled(draft.state, observed):
+    settled = _is_settled(draft.state, observed)
+    if _may_write_on(draft.state, observed) and not settled:
+        _owe(draft, "sweep", context)
+    if settled:
         _settle(draft, observed, context)
     elif forbidden:
         code = "forbidden_by_cluster" if forbidden.resource.kind == "job" else "agent_refused"
@@ -115,11 +118,9 @@ def _is_settled(state: WorkflowState, observed: Observed) -> bool:
 def _settle(draft: Draft[WorkflowState], observed: Observed, context: Context) -> None:
     """Everything recorded was seen gone: one step ends the teardown and answers every open command."""
     move(draft, Trigger.STOPPED, context)
-    teardown = draft.state.teardown
-    forced = any(isinstance(item, Stopped) and item.resource.evidence == "forced" for item in observed.items)
-    sweep = forced and teardown is not None and teardown.cleanup
-    settle(draft, context, sweeps=sweep)
-    if sweep:
+    sweeps = _may_write_on(draft.state, observed)
+    settle(draft, context, sweeps=sweeps)
+    if sweeps:
         _owe(draft, "sweep", context)
     receipt = receipt_of(draft.state)
     for command in draft.state.open:
@@ -133,6 +134,12 @@ def _settle(draft: Draft[WorkflowState], observed: Observed, context: Context) -
             draft.remember(command, verdict)
         else:
             draft.fail(command, verdict)
+
+
+def _may_write_on(state: WorkflowState, observed: Observed) -> bool:
+    """Whether pods were removed without proof just now: they may run on, and write what is to be removed again."""
+    forced = any(isinstance(item, Stopped) and item.resource.evidence == "forced" for item in observed.items)
+    return forced and state.teardown is not None and state.teardown.cleanup
 
 
 def _fail(

@@ -2,8 +2,9 @@
 
 Level-triggered: `steer(state)` starts what the state asks for, restarts what it asks for differently (a raised mode, a
 shorter grace, a later deadline), and stops what it no longer asks for.  What was seen is reported as one observation
-when nothing is left to do, or when an open command's deadline passes; until the lane has decided on it, it counts as
-seen, so that no stream of other commands makes the flight begin again.  Dropped with its lane: the document resumes.
+when nothing is left to do, when an effect waits for its record, or when an open command's deadline passes; until the
+lane has decided on it, it counts as seen, so that no stream of other commands makes the flight begin again.  Dropped
+with its lane: the document resumes.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from worker.domain.effects import (
     StopTask,
     StopTurn,
     effects,
+    needs_record,
     next_deadline,
 )
 from worker.ports import Clock
@@ -107,7 +109,7 @@ class Flight:
             if key not in self._running:
                 trail = self._trails.setdefault(key, Trail())
                 self._running[key] = (effect, asyncio.create_task(self._perform(key, effect, trail)))
-        if not self._running and self._seen and not self._reported:
+        if self._seen and not self._reported and (not self._running or needs_record(self._seen)):
             self._tell(list(self._seen))
         self._set_timer()
 

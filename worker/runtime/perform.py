@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import structlog
 
 from schemas.commands import ReportedJob
-from schemas.observations import Finished, Forbidden, JobsFound, Observation, PartialRemoved, Stopped
+from schemas.observations import Finished, Forbidden, JobsFound, Observation, PartialRemoved, Pending, Stopped
 from schemas.receipts import Escalation, Evidence, ResourceReceipt
 from worker.domain.effects import Effect, FindJobs, RemovePartial, StopJob, StopTask, StopTurn
 from worker.errors import Refused, Transient
@@ -42,7 +42,10 @@ LISTED_MAX = 100
 
 @dataclass(slots=True)
 class Trail:
-    """What one effect has asked and seen so far, over all its restarts: the makings of a receipt."""
+    """What one effect has asked and seen so far, over all its restarts: the makings of a receipt.
+
+    `escalations` are those that were asked for or are about to be, by pod and grace; `escalated` were answered.
+    """
 
     kind: Literal["job", "task", "turn"] | None = None
     name: str = ""
@@ -51,7 +54,7 @@ class Trail:
     accepted_at: datetime | None = None
     detail: str = ""
     forced: bool = False
-    escalations: list[Escalation] = field(default_factory=list)
+    escalations: dict[tuple[str, int], Escalation] = field(default_factory=dict)
     escalated: set[tuple[str, int]] = field(default_factory=set)
     pods: dict[str, None] = field(default_factory=dict)
 
@@ -63,12 +66,27 @@ class Trail:
         self.kind, self.name, self.identity = kind, name, identity
         self.asked_at = self.asked_at or now
 
+    def resume(self, recorded: ResourceReceipt | None) -> None:
+        """Go on from what an earlier owner recorded; a removal that it was about to ask for may have happened."""
+        if self.known or recorded is None:
+            return
+        self.asked_at, self.accepted_at = recorded.asked_at, recorded.accepted_at
+        for escalation in recorded.escalations:
+            self.plan(escalation)
+        self.forced = may_remove(recorded)
+        self.pods |= dict.fromkeys(recorded.pods)
+
     def saw(self, view: JobView) -> None:
         """Pods by uid, each once."""
         self.pods |= dict.fromkeys(pod.uid for pod in view.pods)
 
+    def plan(self, escalation: Escalation) -> None:
+        """Each once, with the time of the first."""
+        self.escalations.setdefault((escalation.pod, escalation.grace_period_seconds), escalation)
+
     def receipt(self, evidence: Evidence = "unconfirmed", gone_at: datetime | None = None) -> ResourceReceipt:
         assert self.kind is not None, "about() came first"
+        escalations = tuple(self.escalations.values())
         return ResourceReceipt(
             kind=self.kind,
             name=self.name,
@@ -78,9 +96,14 @@ class Trail:
             asked_at=self.asked_at,
             accepted_at=self.accepted_at,
             gone_at=gone_at,
-            escalations=tuple(self.escalations[:LISTED_MAX]),
+            escalations=escalations[: LISTED_MAX - 1] + escalations[LISTED_MAX - 1 :][-1:],
             pods=tuple(self.pods)[:LISTED_MAX],
         )
+
+
+def may_remove(recorded: ResourceReceipt | None) -> bool:
+    """Whether the document says that pods of the Job are about to be removed without proof."""
+    return recorded is not None and any(each.grace_period_seconds == 0 for each in recorded.escalations)
 
 
 class Performer:
@@ -161,8 +184,13 @@ class Performer:
         return JobsFound(jobs=tuple(jobs))
 
     async def _stop_job(self, effect: StopJob, trail: Trail) -> Observation:
-        """Delete; after the grace kill each pod; shortly before the deadline remove what still stands."""
+        """Delete; after the grace kill each pod; shortly before the deadline remove what still stands.
+
+        A removal takes the proof away, so that it is about to come is recorded first: `Pending` says so, and the effect
+        goes on once its Job holds it.  Whoever dies in between leaves an owner that knows why no pod is there.
+        """
         job = JobIdentity(effect.job.namespace, effect.job.name, effect.job.uid, effect.job.owner)
+        trail.resume(effect.job.gone)
         trail.about("job", f"{job.namespace}/{job.name}", job.uid, self._clock.now())
         trail.saw(await self._patiently(lambda: self._jobs.observe(job)))  # those that end at once belong in there, too
         if await self._patiently(lambda: self._jobs.delete(job)) != Deletion.GONE:
@@ -176,7 +204,8 @@ class Performer:
             trail.detail = f"held by {', '.join(view.held_by)}" if view.held_by else ""
             if view.gone:
                 return Stopped(resource=trail.receipt("forced" if trail.forced else "stopped", self._clock.now()))
-            await self._escalate(effect, job, view, trail)
+            if planned := await self._escalate(effect, job, view, trail):
+                return planned
 
     def _steps(self, effect: StopJob) -> tuple[datetime, datetime]:
         """When pods are killed, and when they are removed without proof: a little before the deadline, each."""
@@ -191,22 +220,30 @@ class Performer:
         left = [(at - now).total_seconds() for at in self._steps(effect) if at > now]
         return max(0.05, min(left, default=OBSERVE_SECONDS))
 
-    async def _escalate(self, effect: StopJob, job: JobIdentity, view: JobView, trail: Trail) -> None:
+    async def _escalate(self, effect: StopJob, job: JobIdentity, view: JobView, trail: Trail) -> Pending | None:
+        """Ask for the step that is due, pod by pod; -> what has to be recorded before that."""
         now = self._clock.now()
         kill_at, force_at = self._steps(effect)
         if now < kill_at:
-            return
+            return None
         grace: Literal[0, 1] = 0 if now >= force_at else 1
+        for pod in view.pods:
+            trail.plan(Escalation(at=now, pod=pod.uid, grace_period_seconds=grace))
+        if view.pods and grace == 0 and not may_remove(effect.job.gone):
+            return Pending(resource=trail.receipt())
         for pod in view.pods:
             if (pod.uid, grace) in trail.escalated:
                 continue
+            before = trail.forced
+            trail.forced = before or grace == 0  # also where the answer is lost, or this task ends meanwhile
             try:
                 deletion = await self._jobs.delete_pod(job, pod, grace)
             except Transient:
                 continue  # the next look comes soon, and tries again
             trail.escalated.add((pod.uid, grace))
-            trail.forced = trail.forced or deletion == Deletion.REMOVED
-            trail.escalations.append(Escalation(at=now, pod=pod.uid, grace_period_seconds=grace))
+            if deletion == Deletion.GONE:
+                trail.forced = before
+        return None
 
     # ------------------------------------------------------------------------------------------ tasks and turns
 
