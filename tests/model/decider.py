@@ -47,8 +47,7 @@ def decide(doc: Doc | None, record: Record, at: At, expired: bool, bug: Bug) -> 
         return Refused(Verdict(record.command, 404))
     if early := _recall(doc, record, at) or _admit(doc, record, expired):
         return early
-    failures = tuple(failure for failure in doc.failures if failure.command != record.command)
-    new = doc._replace(inputs=(*doc.inputs, Input(record.command, at)), failures=failures)
+    new = doc._replace(inputs=(*doc.inputs, Input(record.command, at)))
     match record.kind:
         case "cancel":
             return _cancel(new, record, at)
@@ -64,13 +63,13 @@ def decide(doc: Doc | None, record: Record, at: At, expired: bool, bug: Bug) -> 
 
 
 def _recall(doc: Doc, record: Record, at: At) -> Decision | None:
+    for failure in doc.failures:
+        if (failure.command, failure.at) == (record.command, at):
+            return Known(failure.verdict)  # this record's own; another one with this id is decided again
     if verdict := recalled(doc, record.command):
         return Known(verdict)
     if is_open(doc, record.command):
         return Waiting(record.command)
-    for failure in doc.failures:
-        if (failure.command, failure.at) == (record.command, at):
-            return Known(failure.verdict)  # this record; another one with this id is decided again
     return None
 
 

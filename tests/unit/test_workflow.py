@@ -463,6 +463,19 @@ class TestTheMemory:
         assert isinstance(decide(state, command("evaluation.cancel"), context(121)), Known)
         assert isinstance(decide(state, command("evaluation.cancel", offset=4), context(121)), Written)
 
+    def test_a_record_keeps_its_own_failure_whatever_becomes_of_the_command_in_another_record(self) -> None:
+        late = Observed(at=NOW + timedelta(seconds=120), items=(Pending(resource=seen("job", "uid-1", "unconfirmed")),))
+        state = after(decide(cancelling(), late, context(120)))
+        state = after(decide(state, command("evaluation.cancel", offset=4), context(121)))
+        failed = decide(state, command("evaluation.cancel"), context(122))
+        assert isinstance(failed, Known)
+        assert failed.entry.code == "unconfirmed"
+        state = after(decide(state, stopped(seen("job", "uid-1"), at=123), context(123)))
+        assert decide(state, command("evaluation.cancel"), context(124)) == failed
+        applied = decide(state, command("evaluation.cancel", offset=5), context(124))
+        assert isinstance(applied, Known)
+        assert applied.entry.code == "cancelled"
+
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing() -> None:
     decision = decide(evaluation("running", JOB), command("evaluation.cancel", dry_run=True), context())

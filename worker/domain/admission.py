@@ -14,18 +14,18 @@ from worker.domain.decision import AnyState, Draft, Known, Refused, S, Waiting, 
 
 
 def recall(state: AnyState | None, command: Command) -> Known | Waiting | None:
-    """Whether this very command (id and fingerprint) was answered, or is under way."""
+    """Whether this very record has failed, or this very command (id and fingerprint) was answered or is under way."""
     if state is None:
         return None
+    for failure in state.failures:
+        if failure.id == command.id and failure.at == command.at:
+            return Known(failure)  # this record's own, whatever became of the command in another record since
     for answered in reversed(state.answered):
         if answered.id == command.id and answered.fingerprint == command.fingerprint:
             return Known(answered)
     for opened in state.open:
         if opened.id == command.id and opened.fingerprint == command.fingerprint:
             return Waiting(command.id)
-    for failure in state.failures:
-        if failure.id == command.id and failure.at == command.at:
-            return Known(failure)
     return None
 
 

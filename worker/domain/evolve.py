@@ -50,7 +50,6 @@ def _memory(state: AnyState, event: Event) -> dict[str, Any] | None:
             return {
                 "open": tuple(o for o in state.open if o.id != event.entry.id),
                 "answered": (*state.answered, event.entry),
-                "failures": tuple(f for f in state.failures if f.id != event.entry.id),
                 "unconfirmed": tuple(u for u in state.unconfirmed if u.id != event.entry.id),
             }
         case Failed():

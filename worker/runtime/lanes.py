@@ -6,6 +6,7 @@ commands of the key are: an observation is one more input.
 
 import asyncio
 from collections import deque
+from itertools import chain
 
 from schemas.commands import Aggregate
 from schemas.documents import Answered, Failure, Unsettled
@@ -114,9 +115,9 @@ class Lane:
             desk.waiting.clear()
             return
         state, again = entry.document.state, list[Arrived]()
-        answers, under_way = _answers(state), {opened.id for opened in state.open}
+        under_way = {opened.id for opened in state.open}
         for arrived in [arrived for arrived in desk.waiting if arrived.command.id not in under_way]:
-            known = answers.get(arrived.command.id)
+            known = _answer(state, arrived)
             if known is not None:
                 self._answering = arrived
                 await desk.answer(arrived, entry.loaded(), known)
@@ -166,7 +167,8 @@ class Lane:
                 await backoff.pause(error)
 
 
-def _answers(state: AnyState) -> dict[str, Answered | Failure]:
-    """By command id, what waiting records get: all that wait for one command get the same bytes, of a failure, too."""
-    failures: dict[str, Answered | Failure] = {failure.id: failure for failure in state.failures}
-    return failures | {entry.id: entry for entry in state.answered}
+def _answer(state: AnyState, arrived: Arrived) -> Answered | Failure | None:
+    """What a waiting record gets: all that wait for one command get the same bytes, of its last failure, too."""
+    answered = (entry for entry in state.answered if entry.id == arrived.command.id)
+    failures = (entry for entry in reversed(state.failures) if entry.id == arrived.command.id)
+    return next(chain(answered, failures), None)
