@@ -6,6 +6,7 @@ commands of the key are: an observation is one more input.
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from itertools import chain
 
 from schemas.commands import Aggregate
@@ -169,6 +170,5 @@ class Lane:
 
 def _answer(state: AnyState, arrived: Arrived) -> Answered | Failure | None:
     """What a waiting record gets: all that wait for one command get the same bytes, of its last failure, too."""
-    answered = (entry for entry in state.answered if entry.id == arrived.command.id)
-    failures = (entry for entry in reversed(state.failures) if entry.id == arrived.command.id)
-    return next(chain(answered, failures), None)
+    entries: Iterator[Answered | Failure] = chain(state.answered, reversed(state.failures))
+    return next((entry for entry in entries if entry.id == arrived.command.id), None)
