@@ -22,7 +22,7 @@ class Example:
     name: str
     """Its file's name, such as `verdict.unconfirmed`."""
     channel: str
-    """`commands`, `results`, `status`, `audit`, `dead-letters`; `documents` (the store), or `executor` (HTTP)."""
+    """A topic's name without its prefix; `documents` (the store), or `executor` (HTTP)."""
     message: str
     """The message's name in asyncapi.json; for documents and bodies, the schema's name."""
     schema: str

@@ -21,8 +21,8 @@ from schemas.export.prose import CHANNELS, COMMANDS, INTRODUCTION
 
 BINDING = {"bindingVersion": "0.5.0"}
 STATUS_TYPES = ("workflow.status_changed", "session.status_changed", "harness.status_changed")
-UNREADABLE = ("results", "dead-letters")
-"""Channels that also speak of records whose key is no aggregate's."""
+OTHER_KEYS = ("results", "checkpoints", "dead-letters")
+"""Channels whose records may have a key that is no aggregate's."""
 RESULT_KEY = "The aggregate's key; where the command was unreadable, its record's own, or `unknown`."
 DEAD_LETTER_KEY = "The record's own key; `unknown` where it had none or one over 512 bytes."
 RESUMES = [name for name in OPERATIONS if name.endswith(".resume")]
@@ -114,6 +114,14 @@ def _messages() -> dict[str, Message]:
         _component("audit_record"),
         "The aggregate's key.",
     )
+    messages["checkpoint"] = Message(
+        "checkpoints",
+        "Checkpoint",
+        "A signed Merkle root over a range of one partition of the audit topic; `payload` is a checkpoint.payload.",
+        event_headers(["audit.checkpoint"], "`checkpoint/{partition}/{sequence}`.", "When it was made."),
+        _component("checkpoint"),
+        "`audit/{partition}`, of the audit topic.",
+    )
     messages["dead_letter"] = Message(
         "dead-letters",
         "Dead letter",
@@ -141,7 +149,7 @@ def _rendered(name: str, message: Message, shown: list[examples.Example]) -> dic
         "contentType": "application/json" if message.payload.get("$ref") else "application/octet-stream",
         "headers": message.headers,
         "payload": message.payload,
-        "bindings": {"kafka": {"key": record_key(message.key, strict=message.channel not in UNREADABLE), **BINDING}},
+        "bindings": {"kafka": {"key": record_key(message.key, strict=message.channel not in OTHER_KEYS), **BINDING}},
     }
     if message.correlation:
         rendered["correlationId"] = {"location": message.correlation, "description": "The command's id."}
@@ -198,6 +206,7 @@ def _operations(messages: dict[str, Message]) -> dict[str, Any]:
         "sendVerdict": on("results", "send", "Answer a command record, once for readers of committed data."),
         "sendStatusEvent": on("status", "send", "Tell a change of status, in version order."),
         "sendAuditRecord": on("audit", "send", "Tell what was decided, on what grounds."),
+        "sendCheckpoint": on("checkpoints", "send", "Seal what the audit topic holds."),
         "sendDeadLetter": on("dead-letters", "send", "Put aside a record that nobody can decide on."),
         "sendResume": on("commands", "send", "The reconciler: go on with what was left unsettled.", RESUMES),
     }

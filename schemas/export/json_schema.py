@@ -13,6 +13,7 @@ from pydantic_core import core_schema
 from schemas.audit import AuditRecord, DecisionSettings
 from schemas.base import Blob, Model
 from schemas.changes import HarnessChanges
+from schemas.checkpoints import Checkpoint, SignedCheckpoint
 from schemas.cloudevents import SCHEMA_MAJOR
 from schemas.codes import CODES
 from schemas.commands import OPERATIONS, Common
@@ -29,6 +30,8 @@ MODELS: dict[str, type[Model]] = {
     "verdict": Verdict,
     "status_event": StatusEvent,
     "audit_record": AuditRecord,
+    "checkpoint": SignedCheckpoint,
+    "checkpoint.payload": Checkpoint,
     "blob": Blob,
     "document.custom_harness_metadata": HarnessMetadata,
     "document.harness": Harness,

@@ -88,5 +88,7 @@ CHANNELS = {
     "status": "Each change of status, `cancelling` too as soon as it is durable, per aggregate in version order. A"
     " reader may see one again, the same bytes; `ce_id` identifies it.",
     "audit": "What was decided, as a hash chain per aggregate. Records may be seen again, the same bytes.",
+    "checkpoints": "Signed Merkle roots of the audit topic, a line of them per audit partition. One may be seen again,"
+    " or stand beside another on the same records: an owner that was replaced may still have made it.",
     "dead-letters": "Records that cannot be decided on, byte for byte, with where they stood and why.",
 }

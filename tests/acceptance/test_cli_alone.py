@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from schemas import examples
-from tests.acceptance.beside import CANCEL, ULID, Beside, event, one_line, org, record, rows
+from tests.acceptance.beside import CANCEL, SECONDS, ULID, WORKER, Beside, event, one_line, org, record, rows
 from tests.acceptance.forked import Done
 from worker.cli.commands import FORMS
 from worker.client import KINDS
@@ -41,8 +44,8 @@ finally:
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "Exit codes: 0 done, 1 the answer is no" in done.stdout
     commands = re.findall(r"^  ([a-z-]+)  ", done.stdout.partition("Commands:")[2], re.MULTILINE)
-    expected = "run demo create send results status show check reconcile simulate diagram dead-letters harness topics"
-    assert commands == expected.split()
+    single = "run demo create send results status show check reconcile simulate diagram"
+    assert commands == [*single.split(), "audit", "dead-letters", "harness", "topics"]
 
 
 def test_help_of_send_says_what_a_file_may_hold(alone: Beside) -> None:
@@ -188,7 +191,7 @@ def test_a_file_of_commands_says_which_one_is_wrong(alone: Beside, text: str, sa
 
 def test_settings_and_services_that_cannot_be_used_are_named(alone: Beside) -> None:
     (alone.folder / "file").write_text("")
-    one_line(alone("run", WORKER_PARTITIONS="many"), 2, "WORKER_PARTITIONS: must be a whole number\n")
+    one_line(alone("results", WORKER_PARTITIONS="many"), 2, "WORKER_PARTITIONS: must be a whole number\n")
     one_line(alone("status", WORKER_DATADIR="x"), 2, "WORKER_DATADIR: no such setting; there is WORKER_DATA_DIR")
     one_line(alone("check", WORKER_AGENTS='{"a": {"url": "ftp://a.test"}}'), 2, "WORKER_AGENTS__A__URL: must be an ")
     folder = str(alone.folder / "file" / "below")
@@ -225,7 +228,28 @@ def test_check_says_once_why_each_dependency_fails(alone: Beside) -> None:
 def test_without_a_worker_there_is_no_verdict_in_time(alone: Beside) -> None:
     done = alone("send", "evaluation.cancel", str(uuid4()), "--id", "c-7", "--wait", "0.1")
     published = "The command c-7 is published, and is answered later: `worker results`"
-    one_line(done, 3, f"no verdict within 0.1 s; is a worker running? {published}\n")
+    assert (done.returncode, done.stdout) == (3, "c-7\n")
+    assert done.stderr == f"no verdict within 0.1 s; is a worker running? {published}\n"
+
+
+def test_whoever_stops_waiting_for_a_verdict_knows_what_was_sent(alone: Beside) -> None:
+    send = [str(WORKER), "send", "evaluation.cancel", UNKNOWN, "--wait", "60", "--json", "--id", "c-8"]
+    with subprocess.Popen(send, env=alone.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sending:
+        deadline = time.monotonic() + SECONDS
+        while not published(alone.folder / "worker.db"):
+            assert time.monotonic() < deadline, sending.communicate()
+            time.sleep(0.05)
+        time.sleep(0.2)  # it hears so, and waits
+        sending.send_signal(signal.SIGINT)
+        out, _ = sending.communicate(timeout=SECONDS)
+    assert (sending.returncode, json.loads(out)["id"]) == (130, "c-8")
+
+
+def published(file: Path) -> int:
+    """How many commands there are."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM records WHERE topic = 'commands'").fetchone()[0])
+    return 0
 
 
 def test_every_example_of_a_command_can_be_sent_as_it_is_published(alone: Beside) -> None:

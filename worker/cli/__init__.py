@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.auditing import audit_app
 from worker.cli.exits import run as leave_with
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 dead_letters_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 harness_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(audit_app, name="audit", help="What the audit log says, and whether it is true.")
 app.add_typer(dead_letters_app, name="dead-letters", help="Records that nobody could act on.")
 app.add_typer(harness_app, name="harness", help="Harnesses of an org.")
 app.add_typer(topics_app, name="topics", help="Kafka's topics, of the stack `services`.")

@@ -38,7 +38,7 @@ async def show(kind: str, name: str, *, as_json: bool) -> Exit:
         say([json.dumps({"aggregate": wanted.key, "document": body, "story": told})])
     else:
         say([f"{wanted.key}: {_head(document)}", *indented(columns(_facts(document)))])
-        say(["story", *indented(line for chapter in chapters for line in _told(chapter))])
+        say(["story", *indented(line for chapter in chapters for line in chapter_lines(chapter))])
     return Exit.DONE
 
 
@@ -98,7 +98,8 @@ def _facts(document: Document | None) -> Iterator[tuple[str, str]]:
         yield "unsettled", f"{marker.why}, due {time_text(marker.due_at)}"
 
 
-def _told(chapter: Chapter) -> Iterator[str]:
+def chapter_lines(chapter: Chapter) -> Iterator[str]:
+    """A chapter for people."""
     number = str(chapter.audit_seq or "-").rjust(3)
     yield f"{number}  {time_text(chapter.at)}  {_who(chapter)}"
     for change in chapter.changes:

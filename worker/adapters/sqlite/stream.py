@@ -1,8 +1,9 @@
 """What an API tier does, on the same file, beside a running worker: publish commands, read any topic."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 from worker.adapters.sqlite import records
 from worker.adapters.sqlite.database import Database
@@ -28,6 +29,15 @@ class SqliteStream:
                 partial(records.append, records=some, partitions=self._database.partitions)
             )
         return places
+
+    async def restore(self, found: Iterable[Record]) -> int:
+        """Put records of another log where they stood there; -> how many."""
+        self._database.open()
+        left, count = iter(found), 0
+        while some := list(islice(left, PUBLISH_MAX)):
+            await self._database.write(partial(records.restore, records=some))
+            count += len(some)
+        return count
 
     async def bounds(self, topic: Topic) -> Mapping[int, tuple[int, int]]:
         self._database.open()
