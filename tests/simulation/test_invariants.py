@@ -14,6 +14,7 @@ from tests.simulation.told import (
     SESSION_KEY,
     WORKFLOW_KEY,
     WORKFLOW_PATH,
+    Json,
     Told,
     command,
     refuse,
@@ -146,6 +147,13 @@ def _a_refusal_on_a_state_that_never_was(history: Told) -> None:
     refuse(history, at, "u-1", history.state(WORKFLOW_PATH) | {"phase": "never"})
 
 
+@breaks("I6", WORKFLOW_KEY, "and refused on what was replaced at")
+def _a_refusal_on_what_was_read_before_its_record(history: Told) -> None:
+    at = history.send(0, WORKFLOW_KEY, "u-1")
+    first = json.loads(next(write.body for write in history.writes if write.key == WORKFLOW_PATH) or b"")
+    refuse(history, at, "u-1", first["state"])
+
+
 # ------------------------------------------------------------------------------ I10, I14
 
 
@@ -189,6 +197,24 @@ def _a_status_event_left_out(history: Told) -> None:
     history.republish("status", 1, lambda event: event.update(before="running"))
 
 
+@breaks("I10", WORKFLOW_KEY, "a refusal is published before the state that it was decided on")
+def _a_refusal_without_the_outbox_before_it(history: Told) -> None:
+    refusal = next(each for each in _audit_of(history) if each[1]["kind"] == "refused")[0]
+    last = max(_audit_of(history), key=lambda each: each[1]["audit_seq"])[0]
+    (transaction, *others) = history.transactions
+    late = tuple(each for each in transaction.records if each == ("audit", 0, last))
+    assert late
+    assert ("audit", 0, refusal) in transaction.records
+    records = tuple(each for each in transaction.records if each not in late)
+    history.transactions = [transaction._replace(records=records), others[0]._replace(records=late), *others[1:]]
+
+
+def _audit_of(history: Told) -> list[tuple[int, Json]]:
+    """The evaluation's audit records, by offset."""
+    records = history.topics["audit"][0]
+    return [(each.offset, json.loads(each.value or b"")) for each in records if each.key == WORKFLOW_KEY.encode()]
+
+
 def _places(history: Told, sequence: int) -> list[int]:
     """Of the evaluation's audit records with this number."""
     records = history.topics["audit"][0]
@@ -209,6 +235,11 @@ def _a_chain_of_another_state(history: Told) -> None:
 @breaks("I14", WORKFLOW_KEY, "the document's state is not the one that its chain says")
 def _a_document_that_was_not_decided(history: Told) -> None:
     history.rewrite(WORKFLOW_PATH, set_state(phase="odd"))
+
+
+@breaks("I14", WORKFLOW_KEY, "its events, folded, give another state than the last audit record left")
+def _events_that_say_less_than_was_decided(history: Told) -> None:
+    history.more["rebuilt"] = {WORKFLOW_KEY: "0" * 64}
 
 
 # ------------------------------------------------------------------------------ the tests

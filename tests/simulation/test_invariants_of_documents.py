@@ -1,6 +1,7 @@
 """I2, I3, I4, I8, I9, I12 and I15: documents, effects, and what is left, each broken in a history made by hand."""
 
 import json
+from math import inf
 
 import pytest
 
@@ -118,6 +119,12 @@ def _first_body(history: Told) -> str:
     return str(entries[HARNESSES[0]]["body"])
 
 
+@breaks("I4", WORKFLOW_KEY, "the record got already_terminal, and the document another verdict, by worker-0.0 at")
+def _a_refusal_that_was_applied_as_well(history: Told) -> None:
+    refused = verdict("cancel-1", (0, 0), "already_terminal", 400)
+    history.topics["results"][0][0] = history.topics["results"][0][0]._replace(value=refused)
+
+
 # ------------------------------------------------------------------------------ I8
 
 
@@ -161,7 +168,12 @@ def _a_job_that_runs_on(history: Told) -> None:
 
 @breaks("I9", WORKFLOW_KEY, "a receipt says that job uid-1 has stopped, and it runs")
 def _a_receipt_that_is_not_true(history: Told) -> None:
-    history.more["running"] = [("job", "uid-1")]
+    history.more["ended_at"] = {("job", "uid-1"): inf}
+
+
+@breaks("I9", WORKFLOW_KEY, "a receipt says that job uid-1 has stopped, and it runs until 60.000 s")
+def _a_receipt_that_came_true_later(history: Told) -> None:
+    history.more["ended_at"] = {("job", "uid-1"): 60.0}
 
 
 @breaks("I9", WORKFLOW_KEY, "cancelled, without evidence of job uid-1")

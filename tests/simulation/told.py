@@ -252,7 +252,8 @@ def _evaluation(history: Told) -> None:
     aggregate = about("evaluation", EVALUATION, 2, "cancelled")
     said = verdict("cancel-1", first, "cancelled", 200, aggregate=aggregate, receipt=receipt)
     ended: Json = {"open": [], "jobs": [job | {"gone": STOPPED}], "status": "cancelled", "version": 2}
-    history.decide(WORKFLOW_PATH, WORKFLOW_KEY, {"kind": "observed"}, [{"kind": "remembered"}], {"0:0": said}, **ended)
+    given = {"kind": "observed", "at": TIME, "items": []}
+    history.decide(WORKFLOW_PATH, WORKFLOW_KEY, given, [{"kind": "remembered"}], {"0:0": said}, **ended)
     history.result(first, WORKFLOW_KEY, said)
     history.result(history.send(0, WORKFLOW_KEY, "cancel-1"), WORKFLOW_KEY, said)
     refuse(history, history.send(0, WORKFLOW_KEY, "cancel-2"), "cancel-2")
@@ -284,13 +285,13 @@ def _org(history: Told) -> None:
             {"id": harness_id, "name": f"name-{number}", "created_at": TIME, "updated_at": TIME}
         )
         body = harness.model_dump_json().encode()
-        history.objects[f"blobs/{sha256(body)}"] = body
+        history.objects[f"blobs/{sha256(body)}"] = history.objects_before[f"blobs/{sha256(body)}"] = body
         entries[harness_id] = {"name": harness.name, "body": sha256(body)}
     history.create(ORG_PATH, {"kind": "org", "org_id": ORG, "harnesses": entries})
     at = history.send(1, ORG_KEY, "change-1")
     body = json.loads(history.objects[f"blobs/{entries[HARNESSES[0]]['body']}"]) | {"name": "changed"}
     changed = json.dumps(body).encode()
-    history.objects[f"blobs/{sha256(changed)}"] = changed
+    history.write(f"blobs/{sha256(changed)}", changed)
     entry = {"name": "changed", "version": 1, "body": sha256(changed)}
     aggregate = about("harness", HARNESSES[0], 1, "active")
     said = verdict("change-1", at, "updated", 200, aggregate=aggregate, harness=body)

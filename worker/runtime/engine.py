@@ -9,14 +9,18 @@ from schemas.audit import DecisionSettings
 from worker.errors import Transient
 from worker.handler import Handler
 from worker.ports import Assignment, Ports
+from worker.runtime.checkpointer import Checkpointer
 from worker.runtime.consumer import Consumer
 from worker.runtime.partition import Partition
 from worker.runtime.perform import Performer
 from worker.runtime.reconciler import Reconciler
+from worker.runtime.retry import Backoff
 from worker.sealing import Sealer
+from worker.signing import UNSIGNED, Signers
 from worker.telemetry import metrics
 
 FIRST_PARTITION = 0
+START_BACKOFF_SECONDS = 0.5
 log = structlog.get_logger()
 
 
@@ -29,6 +33,8 @@ class EngineSettings:
     command_bytes_max: int = 8 * 1024 * 1024
     fetch_records_max: int = 500
     reconcile_interval_seconds: float = 30
+    checkpoint_interval_seconds: float = 60
+    signers: Signers = UNSIGNED
 
 
 class Engine:
@@ -49,7 +55,11 @@ class Engine:
         )
         self._reconciler = Reconciler(ports.store, ports.stream, ports.clock)
         self.consumer = Consumer(ports.log, ports.clock, ports.ids, self._partition, settings.fetch_records_max)
+        self._checkpointer = Checkpointer(ports.stream, ports.clock, self._owned, settings.signers)
         self._parts: list[asyncio.Task[None]] = []
+
+    def _owned(self) -> dict[int, int]:
+        return {number: held.assignment.epoch for number, held in self.consumer.partitions.items()}
 
     def _partition(self, assignment: Assignment) -> Partition:
         return Partition(
@@ -63,16 +73,25 @@ class Engine:
         )
 
     async def start(self) -> None:
-        """Open everything, take the partitions, begin.  Raises Misconfigured, Unavailable."""
+        """Open everything, take the partitions, begin.  After an error it takes a `stop` before the next try.
+
+        Raises Misconfigured and Refused; Unavailable and OutcomeUnknown, after which another try may succeed.
+        """
         ports = self._ports
         await ports.store.start()
         await asyncio.gather(ports.jobs.start(), ports.agents.start(), ports.executors.start())
         await self._handler.start()
         await ports.log.start(self.consumer)
+        sealing = self._checkpointer.run(self._settings.checkpoint_interval_seconds)
         self._parts = [
             asyncio.create_task(self.consumer.run(), name="consumer"),
             asyncio.create_task(self._reconcile(), name="reconciler"),
+            asyncio.create_task(sealing, name="checkpointer"),
         ]
+
+    def backoff(self) -> Backoff:
+        """Between two tries to start, for whoever makes them."""
+        return Backoff(self._ports.clock, self._ports.ids, first_seconds=START_BACKOFF_SECONDS)
 
     def unready(self) -> dict[str, str]:
         """Why no commands are consumed; empty: they are."""
@@ -104,6 +123,7 @@ class Engine:
         """Take nothing more in, let what is being decided be committed; effects resume with the next owner."""
         await self._end_parts()
         await self.consumer.drain()
+        await self._checkpointer.once()
 
     async def stop(self) -> None:
         """Drop the rest at once; document and log hold what the next owner needs.  Tolerates a second stop."""
@@ -111,6 +131,7 @@ class Engine:
         await self.consumer.stop()
         ports = self._ports
         await ports.log.stop()
+        await self.consumer.stop()  # a rebalance that was under way may have assigned something meanwhile
         await asyncio.gather(ports.jobs.stop(), ports.agents.stop(), ports.executors.stop())
         await ports.stream.stop()
         await ports.store.stop()

@@ -12,6 +12,7 @@ producer      the API tier, which sends it
 kafka, s3, kubernetes, remote    models of servers and of their clients
 hearing       what workers log
 gathering     what is left, as evidence
+rebuilding    what the worker makes of the audit topic
 invariants    what must hold of it, and the story of an aggregate
 outcome, pool, shrinking, kept   many cases, on all cores; a failing one made smaller; those that have failed once
 """

@@ -8,10 +8,12 @@ from worker.simulation.invariants import Evidence, Kind, Position, Published, To
 from worker.simulation.kafka.partition import Stored
 from worker.simulation.kafka.transactions import Ended
 from worker.simulation.process import EPOCH
+from worker.simulation.rebuilding import rebuilt
 
 if TYPE_CHECKING:
     from worker.simulation.simulation import Simulation
 
+DISTURBANCES = ("sleeps", "clock")
 TASKS_OF_THE_END = 0
 """Tasks that a worker which was stopped leaves behind."""
 
@@ -22,6 +24,7 @@ def gather(simulation: "Simulation") -> Evidence:
     prefix, group = settings.kafka.topic_prefix, settings.kafka.group
     partitions = range(simulation.case.scale.partitions)
     found = {number: broker.position(group, f"{prefix}.{Topic.COMMANDS}", number) for number in partitions}
+    objects = {key: each.body for key, each in bucket.objects.items()}
     return Evidence(
         topics={
             topic.value: [list(map(_published, broker.committed(f"{prefix}.{topic}", number))) for number in partitions]
@@ -32,15 +35,25 @@ def gather(simulation: "Simulation") -> Evidence:
         writes=[
             Write(each.seconds, each.process, each.key, each.body) for each in bucket.writes[simulation.writes_before :]
         ],
-        objects={key: each.body for key, each in bucket.objects.items()},
+        objects=objects,
         transactions=[_transaction(each, prefix) for each in broker.history],
         touched=sorted(_touched(simulation), key=lambda touch: touch.seconds),
         running=list(_running(simulation)),
+        rebuilt=rebuilt(_audit(simulation), objects),
+        disturbed=list(dict.fromkeys(line.who for line in simulation.world.history if line.what in DISTURBANCES)),
+        ended_at=dict(_ended_at(simulation)),
         bystanders=[job.uid for job in simulation.cast.bystanders],
         tasks=sum(process.tasks_left for process in simulation.started),
         tasks_baseline=TASKS_OF_THE_END,
         memory_commands=settings.decisions.memory_commands,
     )
+
+
+def _audit(simulation: "Simulation") -> Iterator[Stored]:
+    """Committed records, each aggregate's in order."""
+    topic = f"{simulation.settings.kafka.topic_prefix}.{Topic.AUDIT}"
+    for number in range(simulation.case.scale.partitions):
+        yield from simulation.broker.committed(topic, number)
 
 
 def _published(stored: Stored) -> Published:
@@ -66,6 +79,15 @@ def _touched(simulation: "Simulation") -> Iterator[Touch]:
         yield Touch(asked.seconds, asked.process, kind, asked.id)
     for delete in simulation.cluster.deletes:
         yield Touch(delete.seconds, delete.process, "job", delete.job_uid or delete.uid)
+
+
+def _ended_at(simulation: "Simulation") -> Iterator[tuple[tuple[Kind, str], float]]:
+    for job in simulation.cluster.jobs.values():
+        yield ("job", job.uid), job.ended_at
+    for task in simulation.remote.tasks.values():
+        yield ("task", task.id), min(task.ends_at, task.said_ended_at)
+    for turn in simulation.remote.turns.values():
+        yield ("turn", turn.id), min(turn.ends_at, turn.said_ended_at)
 
 
 def _running(simulation: "Simulation") -> Iterator[tuple[Kind, str]]:

@@ -1,12 +1,23 @@
 """I2, I3, I4 and I15: what every version of a document has to be, and a verdict beside the document that holds it."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from itertools import pairwise
+from math import inf
 from typing import Any
 
-from worker.simulation.invariants.evidence import Violation
-from worker.simulation.invariants.reading import TERMINAL, Json, Reading, Result, Version
+from worker.simulation.invariants.evidence import CLOCK_SECONDS, Violation
+from worker.simulation.invariants.reading import (
+    DOCUMENT_FOLDERS,
+    TERMINAL,
+    Json,
+    Reading,
+    Result,
+    Version,
+    aggregate_key,
+)
+from worker.simulation.invariants.references import blobs_of_document, blobs_of_record
 
 RANKS = {"created": 0, "starting": 1, "running": 2, "cancelling": 3} | dict.fromkeys(TERMINAL, 4)
 """Of a workflow and of a turn: only a higher one follows, skipping is legal."""
@@ -140,6 +151,18 @@ def i4_verdicts_stored(reading: Reading) -> Iterator[Violation]:
                 yield Violation("I4", result.key, text, at)
 
 
+def i4_verdicts_published(reading: Reading) -> Iterator[Violation]:
+    """A verdict that a document holds is the one that its record got: what was refused is never applied as well.
+
+    A failure may be answered as another record of the same command was, which had been decided anew meanwhile.
+    """
+    for (key, at), (kept, _, after) in _stored(reading).items():
+        for result in reading.results.get(at, ()):
+            if result.value != kept and not (result.failed and json.loads(kept)["outcome"] == "failed"):
+                text = f"the record got {result.verdict['code']}, and the document another verdict"
+                yield Violation("I4", key, f"{text}, by {after.process} at {after.seconds:.3f} s", at)
+
+
 def _stored(reading: Reading) -> dict[tuple[str, tuple[int, int]], tuple[bytes, Version, Version]]:
     """By aggregate and coordinates: a verdict's bytes where they first stand, the version before, that version."""
     found: dict[tuple[str, tuple[int, int]], tuple[bytes, Version, Version]] = {}
@@ -192,6 +215,29 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nulls(each) for name, each in value.items() if each is not None}
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def i4_blobs(reading: Reading) -> Iterator[Violation]:
+    """A blob is in the store before a document or record names it (design, must 8)."""
+    stored = dict.fromkeys(reading.evidence.objects_before, (0.0, -1))
+    for place, write in enumerate(reading.evidence.writes):
+        if write.key.startswith("blobs/") and write.body is not None:
+            stored.setdefault(write.key, (write.seconds, place))
+    for place, write in enumerate(reading.evidence.writes):
+        if write.key.startswith(DOCUMENT_FOLDERS) and write.body is not None:
+            document: Json = json.loads(write.body)
+            for blob in blobs_of_document(document):
+                if stored.get(blob, (inf, inf))[1] > place:
+                    text = (
+                        f"the document names {blob}, which is not stored, by {write.process} at {write.seconds:.3f} s"
+                    )
+                    yield Violation("I4", aggregate_key(document["state"]), text)
+    for topic, records in reading.evidence.topics.items():
+        for record in (record for partition in records for record in partition):
+            for blob in blobs_of_record(topic, record):
+                if stored.get(blob, (inf, inf))[0] > record.seconds + CLOCK_SECONDS:
+                    text = f"a record of {topic} names {blob}, which is not stored, at {record.seconds:.3f} s"
+                    yield Violation("I4", (record.key or b"").decode("utf-8", "replace"), text)
 
 
 # ------------------------------------------------------------------------------ I15

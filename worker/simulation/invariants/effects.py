@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import Any, NamedTuple
 
-from worker.simulation.invariants.evidence import Kind, Violation
+from worker.simulation.invariants.evidence import CLOCK_SECONDS, Kind, Violation
 from worker.simulation.invariants.reading import Json, Reading, Version
 
 KEPT_FOR_EVER = ("workflows/", "sessions/", "orgs/", "custom-harnesses/", "blobs/", "personal/")
@@ -151,16 +151,16 @@ def _unconfirmed(reading: Reading, versions: list[Version]) -> bool:
 
 
 def i9_evidence(reading: Reading) -> Iterator[Violation]:
-    """Where a receipt says `stopped`, the thing does not run; where a 2xx is a cancel's, every evidence is there."""
-    running = set(reading.evidence.running)
+    """What a receipt calls `stopped` had ended before that was published; a cancel's 2xx has evidence of everything."""
     for at, results in reading.results.items():
         for result in results:
             receipt = result.verdict.get("receipt")
             for resource in receipt["resources"] if receipt else ():
                 identity = (resource["kind"], resource["identity"])
-                if resource["evidence"] == "stopped" and identity in running:
+                ended_at = reading.evidence.ended_at.get(identity, 0.0)
+                if resource["evidence"] == "stopped" and ended_at > result.seconds + CLOCK_SECONDS:
                     text = f"a receipt says that {identity[0]} {identity[1]} has stopped, and it runs"
-                    yield Violation("I9", result.key, text, at)
+                    yield Violation("I9", result.key, f"{text} until {ended_at:.3f} s", at)
                 if result.applied and result.verdict["code"] == "cancelled" and resource["evidence"] not in PROOF:
                     text = f"cancelled, without evidence of {identity[0]} {identity[1]}"
                     yield Violation("I9", result.key, text, at)

@@ -1,12 +1,14 @@
 """What a simulation leaves behind, as plain values: all that the invariants look at.  Knows no model and no worker."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Coordinates = tuple[int, int]
 """Partition and offset of a command record."""
 Kind = Literal["job", "task", "turn"]
+CLOCK_SECONDS = 0.001
+"""A record's time is a whole number of milliseconds."""
 
 
 class Published(NamedTuple):
@@ -92,6 +94,12 @@ class Evidence:
     running: Sequence[tuple[Kind, str]] = ()
     """What truly runs, by identity: Jobs with a pod alive; tasks and turns of which the other side never said that
     they had ended (where it lies, nobody can know)."""
+    ended_at: Mapping[tuple[Kind, str], float] = field(default_factory=dict)
+    """When each of those that ever ran had truly ended, or its other side first said so; `inf`: never."""
+    rebuilt: Mapping[str, str] = field(default_factory=dict)
+    """By aggregate: hash of the state that a rebuild from the audit topic gives."""
+    disturbed: Sequence[str] = ()
+    """Processes that have slept, or whose clock has jumped."""
     bystanders: Sequence[str] = ()
     """Uids of Jobs that no command is about."""
     tasks: int = 0

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from itertools import pairwise
+from math import inf
 
 from worker.simulation.invariants.evidence import Violation
 from worker.simulation.invariants.reading import Audited, Json, Reading, Version
@@ -58,6 +59,35 @@ def _refused_in_order(
         if other > offset and sequence <= earliest:
             text = f"refused after the later record {partition}:{other} was decided"
             yield Violation("I6", key, text, (partition, offset))
+
+
+def i6_fresh_refusals(reading: Reading) -> Iterator[Violation]:
+    """A refusal is decided on a document that was read after its command was sent (design, must 9)."""
+    sent = {
+        (partition, record.offset): record.seconds
+        for partition, records in enumerate(reading.evidence.topics["commands"])
+        for record in records
+    }
+    for key, versions in reading.by_aggregate.items():
+        replaced = _replaced(versions)
+        for record in reading.audit.get(key, ()):
+            until = replaced.get(record.body.get("state_before_sha256"), inf)
+            if record.body["kind"] != "refused" or until == inf:
+                continue
+            given = reading.part(record.body["input"])
+            at = (given["at"]["partition"], given["at"]["offset"])
+            if until < sent[at]:
+                text = f"sent at {sent[at]:.3f} s, and refused on what was replaced at {until:.3f} s"
+                yield Violation("I6", key, text, at)
+
+
+def _replaced(versions: list[Version]) -> dict[str | None, float]:
+    """By the hash of a state: when it was replaced for the last time."""
+    found: dict[str | None, float] = {versions[-1].body["chain"]["state_sha256"]: inf}
+    for before, after in pairwise(versions):
+        head = before.body["chain"]["state_sha256"] or digest(before.state)
+        found[head] = max(after.seconds, found.get(head, 0.0))
+    return found
 
 
 # ------------------------------------------------------------------------------ I10
@@ -138,13 +168,35 @@ def _everything_is_out(reading: Reading, key: str, last: Version) -> Iterator[Vi
             yield Violation("I10", key, f"{entry['topic']} {entry['id']} is not published as the outbox holds it")
 
 
+def i10_outbox_first(reading: Reading) -> Iterator[Violation]:
+    """What a refusal was decided on is published before it, or in its transaction (design, must 4)."""
+    transactions = {
+        (partition, offset): number
+        for number, transaction in enumerate(reading.evidence.transactions)
+        for topic, partition, offset in transaction.records
+        if topic == "audit"
+    }
+    for key, records in reading.audit.items():
+        left: dict[str, float] = {}
+        for record in records:
+            if record.body["kind"] == "decided":  # what was adopted was there before, and is in its refusals' records
+                state, number = record.body["state_after_sha256"], transactions.get(record.at, -1)
+                left[state] = min(number, left.get(state, inf))
+        for record in records:
+            decided_on = record.body.get("state_before_sha256", "")
+            if record.body["kind"] == "refused" and left.get(decided_on, -1) > transactions.get(record.at, inf):
+                given = reading.part(record.body["input"])
+                at = (given["at"]["partition"], given["at"]["offset"])
+                yield Violation("I10", key, "a refusal is published before the state that it was decided on", at)
+
+
 # ------------------------------------------------------------------------------ I14
 
 
 def i14_rebuild(reading: Reading) -> Iterator[Violation]:
     """Each audit record begins with the state that the one before has left; the last one left what the store holds.
 
-    Folding the events again is the worker's own code, and so no part of this.
+    And so does what the worker's own rebuild makes of them.
     """
     for key, chain in reading.chains.items():
         for (_, before), (sequence, after) in pairwise(sorted(chain.items())):
@@ -163,6 +215,8 @@ def i14_rebuild(reading: Reading) -> Iterator[Violation]:
             yield Violation("I14", key, "the last audit record left another state than the document's chain says")
         if body["chain"]["state_sha256"] != digest(body["state"]):
             yield Violation("I14", key, "the document's state is not the one that its chain says")
+        if reading.evidence.rebuilt.get(key, left) != left:
+            yield Violation("I14", key, "its events, folded, give another state than the last audit record left")
 
 
 def digest(state: Json) -> str:

@@ -51,11 +51,18 @@ class Result(NamedTuple):
     verdict: Json
     value: bytes
     """The verdict as it stands: what a reference leads to, where it travels as one."""
+    seconds: float
+    """When it was published."""
 
     @property
     def applied(self) -> bool:
         """2xx, and no dry run."""
         return 200 <= int(self.verdict["http_status"]) < 300 and not self.verdict["dry_run"]
+
+    @property
+    def failed(self) -> bool:
+        """Not done, and not remembered beyond its record."""
+        return str(self.verdict["outcome"]) == "failed"
 
 
 class Version(NamedTuple):
@@ -75,7 +82,8 @@ class Audited(NamedTuple):
     """An audit record as published."""
 
     key: str
-    offset: int
+    at: Coordinates
+    """Its own place in the topic."""
     body: Json
     value: bytes
 
@@ -116,7 +124,9 @@ class Reading:
         headers = dict(record.headers)
         value = self._payload(record, headers)
         at = (int(headers["verdict-partition"]), int(headers["verdict-offset"]))
-        return Result(at, (record.key or b"").decode(), headers["ce_id"].decode(), json.loads(value), value)
+        return Result(
+            at, (record.key or b"").decode(), headers["ce_id"].decode(), json.loads(value), value, record.seconds
+        )
 
     @cached_property
     def dead_letters(self) -> dict[Coordinates, list[bytes]]:
@@ -132,9 +142,9 @@ class Reading:
     def audit(self) -> dict[str, list[Audited]]:
         """By aggregate, in the order in which they were published; refusals included."""
         found: dict[str, list[Audited]] = defaultdict(list)
-        for _, record in self._records("audit"):
+        for partition, record in self._records("audit"):
             value, key = record.value or b"", (record.key or b"").decode()
-            found[key].append(Audited(key, record.offset, json.loads(value), value))
+            found[key].append(Audited(key, (partition, record.offset), json.loads(value), value))
         return found
 
     @cached_property

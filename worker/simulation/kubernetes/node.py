@@ -52,7 +52,7 @@ class Nodes:
     def _start(self, pod: Pod) -> None:
         if not pod.exists or pod.terminating or pod.phase != "Pending":
             return
-        pod.alive, pod.phase = True, "Running"
+        pod.alive, pod.phase, pod.ended_at = True, "Running", inf
         self._registry.changed(pod)
         if pod.wish.ends_after_seconds < inf:
             phase = "Succeeded" if pod.wish.succeeds else "Failed"
@@ -78,6 +78,7 @@ class Nodes:
         """The process ends, and the node will say so."""
         was_alive, pod.alive = pod.alive, False
         if was_alive:
+            pod.ended_at = self._world.now
             self._world.note("node", "process ends", pod.name)
         if reports and not pod.has_ended and pod.exists:
             self._world.after(self._within(REPORT_SECONDS), lambda: self._report(pod, phase))

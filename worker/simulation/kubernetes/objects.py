@@ -132,6 +132,11 @@ class Job(Thing):
         """The truth, whatever the API says."""
         return any(pod.alive for pod in self.pods)
 
+    @property
+    def ended_at(self) -> float:
+        """When the last of its processes has ended; `inf`: one runs."""
+        return max((pod.ended_at for pod in self.pods), default=0.0)
+
     def status(self) -> Json:
         return {"conditions": [{"type": self.outcome, "status": "True"}]} if self.outcome else {}
 
@@ -143,6 +148,8 @@ class Pod(Thing):
     job: Job | None = None
     phase: Literal["Pending", "Running", "Succeeded", "Failed"] = "Pending"
     alive: bool = False
+    ended_at: float = 0.0
+    """When its process has ended; `inf`: it runs; 0: it never began."""
     grace_seconds: float | None = None
     """What it is given, since it is terminating."""
     end: TimerHandle | None = None

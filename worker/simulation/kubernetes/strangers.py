@@ -71,7 +71,7 @@ class Strangers:
         self._world.note("ttl controller", "comes first", f"{job.name} {job.uid}")
         for pod in job.pods:
             if pod.exists:
-                pod.alive, pod.phase = False, "Succeeded"
+                pod.alive, pod.phase, pod.ended_at = False, "Succeeded", self._world.now
                 self._deletions.of(pod, grace_seconds=0)
                 self._deletions.drop_finalizers(pod, *pod.finalizers)
         self._deletions.of(job, policy="Background")
