@@ -4,10 +4,12 @@ The runtime is loaded where it is used: what works beside a worker needs the por
 """
 
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from worker import signing
 from worker.adapters.a2a import A2AClient, Agent
 from worker.adapters.executor import HttpExecutor, Zone
 from worker.adapters.processes import ProcessController
@@ -15,6 +17,7 @@ from worker.adapters.sqlite import Database, SqliteLog, SqliteStore, SqliteStrea
 from worker.adapters.system import SystemClock, SystemIds
 from worker.ports import CommandLog, DocumentStore, EventStream, JobController, Ports
 from worker.settings import Settings, misconfigured
+from worker.signing import Signers
 
 if TYPE_CHECKING:
     from worker.runtime.engine import Engine
@@ -84,8 +87,23 @@ def engine(settings: Settings, over: Ports) -> "Engine":
         command_bytes_max=settings.command_bytes_max,
         fetch_records_max=settings.fetch_records_max,
         reconcile_interval_seconds=settings.reconcile_interval_seconds,
+        checkpoint_interval_seconds=settings.checkpoint_interval_seconds,
+        signers=signers(settings),
     )
     return Engine(over, chosen)
+
+
+def signers(settings: Settings, *, makes: bool = True) -> Signers:
+    """Who signs checkpoints: the key that was set; the embedded stack has one of its own, made where it is missing.
+
+    `makes` False: that is left to the worker.  Raises Misconfigured.
+    """
+    if settings.audit_key_file:
+        return signing.load(Path(settings.audit_key_file), "WORKER_AUDIT_KEY_FILE")
+    own = settings.data_dir / "audit.key"
+    if settings.stack == "services" or not (makes or own.exists()):
+        return signing.UNSIGNED
+    return signing.load_or_make(own, "WORKER_DATA_DIR")
 
 
 def service(settings: Settings) -> "Service":

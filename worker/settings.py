@@ -170,6 +170,10 @@ class Settings(BaseSettings):
     """Lines of JSON, or for people; auto: for people on a terminal."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least level that is written."""
+    audit_key_file: str = ""
+    """File of the private key (Ed25519, PEM) that signs checkpoints of the audit log; empty: in the data folder."""
+    checkpoint_interval_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
+    """How often the audit log is sealed, in seconds: what is cut off its end since then does not show."""
     agents: dict[str, Remote] = {}
     """A2A agents by name, as JSON, or a field a variable: `{"url", "credential", "timeout_seconds"}`."""
     zones: dict[str, Remote] = {}
@@ -202,7 +206,7 @@ def load() -> Settings:
     except ValidationError as error:
         raise misconfigured(error) from None
     except SettingsError:
-        raise Misconfigured(f"{_not_json(os.environ)}: must be JSON") from None
+        raise Misconfigured(_not_json(os.environ)) from None
 
 
 def misconfigured(error: ValidationError, *above: str) -> Misconfigured:
@@ -278,15 +282,16 @@ def _hint(unknown: str) -> str:
 
 
 def _not_json(environment: Mapping[str, str]) -> str:
-    """The first variable, in the order of the settings, that is no JSON and has to be."""
+    """The first variable, in the order of the settings, that is no JSON and has to be, and how it is written."""
     given = {name.upper(): name for name in environment}
     for name, _, field in _variables():
         if name in given and not isinstance(field.default, str | int | float | Path):
             try:
                 loads(environment[given[name]])
             except ValueError:
-                return given[name]
-    return f"{PREFIX}*"
+                form = """'["a", "b"]', a list""" if isinstance(field.default, tuple) else "'{...}', an object"
+                return f"{given[name]}: must be JSON, such as {form}"
+    return f"{PREFIX}*: must be JSON"
 
 
 def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:

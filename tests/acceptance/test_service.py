@@ -196,3 +196,16 @@ def test_a_worker_that_cannot_even_start_yet_stops_at_once_when_it_is_told_to(tm
             process.wait()
     assert process.returncode == 0, written
     assert time.monotonic() - began < SECONDS
+
+
+def test_a_start_that_fails_says_so_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    wrong = {"WORKER_DATA_DIR": str(tmp_path / "file"), "WORKER_PROBES_PORT": "0"}
+    for changed, named in (({}, "WORKER_DATA_DIR: "), ({"WORKER_PARTITIONS": "many"}, "WORKER_PARTITIONS: ")):
+        environment = os.environ | wrong | changed
+        done = subprocess.run([WORKER, "run"], env=environment, capture_output=True, text=True, timeout=30, check=False)
+        last = json.loads(done.stdout.splitlines()[-1])
+        assert (done.returncode, last["event"], last["level"]) == (2, "worker.failed", "error")
+        assert done.stderr == f"{last['error']}\n"
+        assert done.stderr.startswith(named)
+        assert "exception" not in last

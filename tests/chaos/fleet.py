@@ -12,13 +12,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.chaos.stage import WORKER
 
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 60.0
 LOOK_SECONDS = 0.1
+ENDINGS_OF_BUGS = (".bug", "worker.failed")
+"""Of log events: no fault of a server or a kill may lead to one."""
+SAID_ELSEWHERE = frozenset({"exception", "level"})
 
 
 class Worker:
@@ -97,6 +100,11 @@ class Worker:
                 break
         return "it said nothing"
 
+    def bugs(self) -> list[str]:
+        """What its lives said of bugs, and of ends that nobody asked for: a line each."""
+        lines = [_read(line) for line in self._log.read_text().splitlines()]
+        return [f"{self.name}: {_short(line)}" for line in lines if line.get("event", "").endswith(ENDINGS_OF_BUGS)]
+
     def times_ready(self) -> int:
         return self._log.read_text().count('"worker.ready"')
 
@@ -104,6 +112,18 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
+
+
+def _read(line: str) -> dict[str, Any]:
+    """A line of the log; empty where it is none, or a kill has cut it, and the next life has gone on in it."""
+    with suppress(ValueError):
+        found = json.loads(line)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _short(line: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in line.items() if name not in SAID_ELSEWHERE)
 
 
 class Fleet:
@@ -146,6 +166,10 @@ class Fleet:
                     self.ended[worker.last_error()] += 1
                     await worker.start()
             await asyncio.sleep(LOOK_SECONDS)
+
+    def bugs(self) -> list[str]:
+        """Of all workers, those that were killed as well."""
+        return [bug for worker in self.workers for bug in worker.bugs()]
 
     async def drain(self) -> list[int | None]:
         """-> exit codes."""

@@ -82,6 +82,7 @@ class Play:
         await self._put({BYSTANDERS: manifest([*others, *map(self.jobs.bystander, self._kept())])})
         codes = await self.fleet.drain()
         self.wrong += [f"a drained worker's exit code is {code}" for code in codes if code != 0]
+        self.wrong += self.fleet.bugs()
         tell("all is answered; gathering what is left")
 
     # ------------------------------------------------------------------------------ before it begins

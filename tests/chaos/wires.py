@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
-from types import TracebackType
-from typing import Self
 
 from tests.chaos.talk import Asked, Talk
-from tests.services.container import HOST
+from tests.services.relay import Relay
 
 CHUNK_BYTES = 64 * 1024
 
@@ -73,7 +71,7 @@ def trap(wires: "Iterable[Wire]", *operations: str, point: Point, who: str | Non
         laid.release()
 
 
-class Wire:
+class Wire(Relay):
     """`async with Wire(server, talk) as wire`: the server is reached through `wire.port`.
 
     `server` says where it is, each time anew; with `tls` the way to it is encrypted, the way here never.
@@ -82,43 +80,13 @@ class Wire:
     def __init__(
         self, server: Callable[[], tuple[str, int]], talk: Callable[[], Talk], tls: ssl.SSLContext | None = None
     ) -> None:
-        self._server, self._talk, self._tls = server, talk, tls
-        self._connections: set[asyncio.Task[None]] = set()
+        super().__init__(server, outwards=tls)
+        self._talk = talk
         self.traps: list[Trap] = []
-        self.port = 0
         self.passed: Counter[str] = Counter()
         """Requests so far, by operation."""
 
-    async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._accept, HOST, 0)
-        self.port = int(self._listener.sockets[0].getsockname()[1])
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a connection is served by a task"
-        self._connections.add(task)
-        try:
-            with suppress(OSError, asyncio.CancelledError):
-                host, port = self._server()
-                up_reader, up_writer = await asyncio.open_connection(host, port, ssl=self._tls)
-                try:
-                    await self._carry(reader, writer, up_reader, up_writer)
-                finally:
-                    up_writer.transport.abort()
-        finally:
-            writer.transport.abort()
-            self._connections.discard(task)
-
-    async def _carry(
+    async def carry(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,

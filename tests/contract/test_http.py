@@ -104,13 +104,34 @@ async def test_retry_after_in_seconds_is_passed_on(
     assert len(server.requests) == 1
 
 
+ANSWERED_AT = datetime(2020, 2, 29, 12, 0, tzinfo=UTC)
+"""By the server's clock, which is years behind ours."""
+
+
 @pytest.mark.parametrize(("ahead_seconds", "seconds"), [(60, 60), (-60, 0), (86400, 3600)])
-async def test_retry_after_as_a_date_is_passed_on(session: ClientSession, ahead_seconds: float, seconds: float) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead_seconds), usegmt=True)
-    async with raw(says(answer("{}", 429, retry_after=date))) as server:
+async def test_retry_after_as_a_date_counts_from_the_date_of_the_answer(
+    session: ClientSession, ahead_seconds: float, seconds: float
+) -> None:
+    date, then = (_http(ANSWERED_AT + timedelta(seconds=each)) for each in (0, ahead_seconds))
+    async with raw(says(answer("{}", 429, retry_after=then, date=date))) as server:
         with pytest.raises(Unavailable) as raised:
             await post(session, server.url)
-    assert raised.value.retry_after_seconds == pytest.approx(seconds, abs=3)
+    assert raised.value.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("date", [{}, {"date": "noon"}])
+async def test_retry_after_as_a_date_asks_for_nothing_where_the_answer_has_none(
+    session: ClientSession, date: dict[str, str]
+) -> None:
+    in_a_minute = _http(datetime.now(UTC) + timedelta(minutes=1))
+    async with raw(says(answer("{}", 429, retry_after=in_a_minute, **date))) as server:
+        with pytest.raises(Unavailable) as raised:
+            await post(session, server.url)
+    assert raised.value.retry_after_seconds is None
+
+
+def _http(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)
 
 
 async def test_without_retry_after_nothing_is_asked_for(session: ClientSession) -> None:

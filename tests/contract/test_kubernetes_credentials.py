@@ -104,7 +104,10 @@ async def test_a_kubeconfig_that_cannot_be_used_is_named_in_one_line_without_its
 async def test_a_missing_file_or_context_and_no_pod_around_us_are_told_by_setting(tmp_path: Path, api: Api) -> None:
     for settings, said in (
         (KubernetesSettings(kubeconfig=str(tmp_path / "none")), "WORKER_KUBERNETES__KUBECONFIG: .*/none: no such file"),
-        (KubernetesSettings(kubeconfig=str(api.kubeconfig), context="there"), "or no context there"),
+        (
+            KubernetesSettings(kubeconfig=str(api.kubeconfig), context="there"),
+            "WORKER_KUBERNETES__CONTEXT: .*kubeconfig has no context there; there are ",
+        ),
         (KubernetesSettings(), "WORKER_KUBERNETES__KUBECONFIG is not set, and this is no pod"),
     ):
         with pytest.raises(Misconfigured, match=said):

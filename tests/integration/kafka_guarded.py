@@ -82,6 +82,10 @@ class Guarded:
         bindings = [_filter(name, *right) for right in rights(name, prefix, group) if right[0] == kind]
         _wait(self.administrator.delete_acls(bindings))
 
+    def take_one(self, name: str, right: "Right") -> None:
+        """This right, and no other."""
+        _wait(self.administrator.delete_acls([_filter(name, *right)]))
+
 
 @contextmanager
 def guarded(folder: Path) -> Iterator[Guarded]:

@@ -8,10 +8,10 @@ requests), and nothing of S3.
 import asyncio
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.services.container import HOST
+from tests.services.relay import Relay
 
 Predicate = Callable[[str, str], bool]
 """Of a request: method and path with query."""
@@ -28,15 +28,13 @@ def reply(status: str, body: str = "", **headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
-class Proxy:
+class Proxy(Relay):
     """`async with Proxy(url) as proxy`: reach the server through `proxy.url`."""
 
     def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
-        self._tls = tls
-        self._server = (str(parts.hostname), int(parts.port or 80))
-        self._connections: dict[asyncio.Task[None], None] = {}
-        self.url = ""
+        super().__init__(lambda: (str(parts.hostname), int(parts.port or 80)), inwards=tls)
+        self._scheme = "https" if tls else "http"
         self.requests: list[tuple[str, str]] = []
         """Every request that came, in order."""
         self.lost: list[tuple[str, str]] = []
@@ -50,35 +48,11 @@ class Proxy:
         self.latency_seconds = 0.0
         """How much later each request reaches the server."""
 
-    async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
-        return self
+    @property
+    def url(self) -> str:
+        return f"{self._scheme}://{HOST}:{self.port}"
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a connection is served by a task"
-        self._connections[task] = None
-        try:
-            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                up_reader, up_writer = await asyncio.open_connection(*self._server)
-                try:
-                    await self._carry(reader, writer, up_reader, up_writer)
-                finally:
-                    up_writer.close()
-        finally:
-            writer.close()
-            del self._connections[task]
-
-    async def _carry(
+    async def carry(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,

@@ -149,7 +149,10 @@ async def test_an_evaluation_is_cancelled_over_tls_with_no_more_rights_than_docu
         ({"sasl_mechanism": "SCRAM-SHA-256"}, "WORKER_KAFKA__SASL_MECHANISM: {} takes no SCRAM-SHA-256"),
         ({"ca_file": ""}, "WORKER_KAFKA__CA_FILE: {} is not trusted: .* issuer certificate"),
         ({"ca_file": "another authority"}, "WORKER_KAFKA__CA_FILE: {} is not trusted: .* issuer certificate"),
-        ({"ca_file": "no authority"}, "WORKER_KAFKA__CA_FILE: "),
+        ({"ca_file": "no authority"}, "WORKER_KAFKA__CA_FILE: .+: "),
+        ({"ca_file": "/no/such.pem"}, "WORKER_KAFKA__CA_FILE: there is no file /no/such.pem"),
+        ({"security": "PLAINTEXT"}, "WORKER_KAFKA__SECURITY: {} speaks TLS, and it is PLAINTEXT"),
+        ({"security": "SASL_PLAINTEXT"}, "WORKER_KAFKA__SECURITY: {} speaks TLS, and it is SASL_PLAINTEXT"),
         (
             {"sasl_mechanism": "OAUTHBEARER", "token_file": "expired"},
             "WORKER_KAFKA__TOKEN_FILE: {} refuses it: .*invalid_token",
@@ -184,6 +187,9 @@ async def test_an_address_that_is_away_does_not_hide_that_another_refuses(locked
     away = locked.world("worker", bootstrap_servers="127.0.0.1:1,127.0.0.1:2")
     with pytest.raises(Unavailable, match=r"^kafka: connect to 127\.0\.0\.1:1: "):
         await owning(away.log, PARTITIONS)
+    anonymous = locked.world("worker", security="SSL")
+    with pytest.raises(Unavailable, match=r"takes connections; .* WORKER_KAFKA__SECURITY=SSL is not what it speaks$"):
+        await owning(anonymous.log, PARTITIONS)
     one_is_enough = locked.world("worker", bootstrap_servers=f"127.0.0.1:1,{broker}")
     await owning(one_is_enough.log, PARTITIONS)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from typing import Any
 
@@ -40,7 +41,7 @@ async def worker(world: KafkaWorld, *arguments: str, **settings: str) -> tuple[i
 
 async def findings(world: KafkaWorld) -> dict[str, Any]:
     prefix = f"{world.settings.topic_prefix}."
-    return {found.topic.removeprefix(prefix): found for found in await topics.check(world.connection)}
+    return {found.topic.removeprefix(prefix): found for found in await topics.check(world.connection, 3)}
 
 
 async def test_what_was_created_passes_the_check(world: KafkaWorld) -> None:
@@ -64,8 +65,9 @@ async def test_audit_and_checkpoints_are_kept_for_ever(world: KafkaWorld) -> Non
 
 
 async def test_topics_that_are_missing_or_too_narrow_are_named(world: KafkaWorld) -> None:
-    code, _, err = await worker(world, "topics", "check")
-    assert (code, err.splitlines()[0]) == (1, f"{world.connection.topic(Topic.COMMANDS)}: missing")
+    code, out, err = await worker(world, "topics", "check")
+    assert (code, out.count("WRONG  missing"), err.count("\n")) == (1, len(Topic), 1)
+    assert err.startswith(f"wrong: {world.connection.topic(Topic.COMMANDS)}, ")
     await world.create()
     await world.alter(Topic.DEAD_LETTERS, max_message_bytes="1000000")
     await world.alter(Topic.COMMANDS, retention_ms="1000")
@@ -73,6 +75,32 @@ async def test_topics_that_are_missing_or_too_narrow_are_named(world: KafkaWorld
     assert [name for name, each in found.items() if not each.ok] == ["commands", "dead-letters"]
     assert "retention.ms=1000, should be 604800000" in found["commands"].text
     assert "max.message.bytes=1000000, should be" in found["dead-letters"].text
+
+
+async def test_another_number_of_partitions_than_the_setting_is_named_once(world: KafkaWorld) -> None:
+    await world.create()
+    code, out, err = await worker(world, "topics", "check", WORKER_PARTITIONS="4")
+    commands = world.connection.topic(Topic.COMMANDS)
+    assert (code, err) == (1, f"wrong: {commands}\n")
+    assert out.count("3 partitions, and WORKER_PARTITIONS is 4") == 1
+
+
+async def test_more_copies_than_brokers_is_said_by_the_setting_and_the_remedy(world: KafkaWorld) -> None:
+    code, out, err = await worker(world, "topics", "create", "--json", WORKER_KAFKA__REPLICATION_FACTOR="3")
+    assert (code, err.count("\n")) == (1, 1)
+    said = "WORKER_KAFKA__REPLICATION_FACTOR=3: set it to the number of brokers, or less ("
+    assert all(found["text"].startswith(said) for found in json.loads(out))
+
+
+async def test_a_broker_without_tls_and_sasl_is_said_not_to_fit_the_setting(world: KafkaWorld) -> None:
+    sasl = {"WORKER_KAFKA__SASL_USERNAME": "worker", "WORKER_KAFKA__SASL_PASSWORD": "any"}
+    for security, said in (
+        ("SASL_PLAINTEXT", r"WORKER_KAFKA__SECURITY: \S+ takes no SASL, and it is SASL_PLAINTEXT"),
+        ("SSL", r"kafka: connect to \S+: .+; unless it is away, WORKER_KAFKA__SECURITY=SSL is not what it speaks"),
+    ):
+        code, _, err = await worker(world, "topics", "check", WORKER_KAFKA__SECURITY=security, **sasl)
+        assert code == 2
+        assert re.fullmatch(f"{said}\n", err), err
 
 
 async def test_partition_counts_that_differ_stop_the_worker_at_its_start(world: KafkaWorld) -> None:
@@ -106,4 +134,4 @@ async def test_the_embedded_stack_has_no_topics_and_a_broker_that_is_away_is_one
     assert (code, err.count("\n")) == (2, 1)
     code, _, err = await worker(world, "topics", "create", WORKER_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert code == 2
-    assert "kafka: connect to 127.0.0.1:1: " in err.splitlines()[-1]
+    assert re.fullmatch(r"kafka: connect to 127\.0\.0\.1:1: .+\n", err), err

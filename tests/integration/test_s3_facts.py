@@ -25,14 +25,14 @@ class CuttingProxy(Proxy):
 
     cuts = False
 
-    async def _carry(
+    async def carry(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         up_reader: asyncio.StreamReader,
         up_writer: asyncio.StreamWriter,
     ) -> None:
-        await super()._carry(reader, cast(asyncio.StreamWriter, _Scissors(self, writer)), up_reader, up_writer)
+        await super().carry(reader, cast(asyncio.StreamWriter, _Scissors(self, writer)), up_reader, up_writer)
 
 
 class _Scissors:

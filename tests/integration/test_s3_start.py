@@ -44,6 +44,12 @@ async def test_nobody_at_the_endpoint_is_an_outage_that_names_it(s3: ObjectStore
         await world_of(s3, bucket, endpoint_url=url).store.start()
 
 
+async def test_tls_that_is_asked_of_a_port_without_it_is_told_by_the_url(s3: ObjectStore, bucket: str) -> None:
+    url = s3.endpoint_url.replace("http:", "https:")
+    with pytest.raises(Misconfigured, match=f"^WORKER_S3__ENDPOINT_URL: {url} speaks no TLS"):
+        await world_of(s3, bucket, endpoint_url=url).store.start()
+
+
 async def test_a_server_that_cannot_encrypt_is_refused_when_it_is_asked_to(s3: ObjectStore, bucket: str) -> None:
     """This server cannot; the contract tier has one that can."""
     with pytest.raises(Misconfigured, match=r"^WORKER_S3__ENCRYPTION: "):

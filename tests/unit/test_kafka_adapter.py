@@ -12,6 +12,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from pydantic import SecretStr, ValidationError
 
 from worker.adapters.kafka import Connection, topics
+from worker.adapters.kafka.ending import end
 from worker.adapters.kafka.position import position_of
 from worker.adapters.kafka.token import Token
 from worker.adapters.kafka.watchdog import Watchdog
@@ -133,7 +134,7 @@ async def test_tls_checks_who_the_broker_is_and_a_name_goes_with_a_password(mech
     ("settings", "said"),
     [
         ({"security": "SASL_SSL"}, "WORKER_KAFKA__SASL_USERNAME: SCRAM-SHA-512 needs one"),
-        ({"security": "SSL", "ca_file": "/nowhere/ca.pem"}, "WORKER_KAFKA__CA_FILE: No such file"),
+        ({"security": "SSL", "ca_file": "/nowhere/ca.pem"}, "WORKER_KAFKA__CA_FILE: there is no file /nowhere/ca.pem"),
         ({"security": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "WORKER_KAFKA__TOKEN_FILE, .* needs one of them"),
     ],
 )
@@ -166,3 +167,31 @@ async def test_a_token_is_what_a_command_prints_and_a_failure_of_it_says_no_secr
     for command in (failing, missing):
         with pytest.raises(KafkaConnectionError, match=r"no token: \w+Error$"):
             await Token(KafkaSettings(token_command=command)).token()
+
+
+# ------------------------------------------------------------------------------------ the end of a client
+
+
+class Stuck:
+    """A client whose `stop` does not return, and whose tasks say when they are ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[int] = []
+
+    async def stop(self) -> None:
+        await asyncio.Event().wait()
+
+    async def work(self, number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.append(number)
+
+
+async def test_the_tasks_of_a_client_that_does_not_stop_end_in_the_order_in_which_they_were_made() -> None:
+    """The loop has them in a set, whose order changes from run to run: a simulation could not be repeated."""
+    client = Stuck()
+    tasks = [asyncio.create_task(client.work(number)) for number in range(50)]
+    await end(client, 0.01)
+    assert client.ended == list(range(50))
+    assert all(task.cancelled() for task in tasks)

@@ -155,7 +155,7 @@ async def post_json(
             asyncio.timeout(timeout_seconds),
             session.post(url, data=to_json(body), headers=sent, allow_redirects=False) as response,
         ):
-            _raise_for(response.status, response.headers.get("Retry-After"), who)
+            _raise_for(response, who)
             return Answer(response.status, await _read(response, answer_bytes_max, who))
     except ConnectionTimeoutError:
         raise Unavailable(f"{who} cannot be reached (no connection within {CONNECT_TIMEOUT_SECONDS:g} s)") from None
@@ -169,28 +169,38 @@ async def post_json(
         raise Unavailable(f"{who}: the connection broke ({type(error).__name__})") from None
 
 
-def _raise_for(status: int, retry_after: str | None, who: str) -> None:
+def _raise_for(response: ClientResponse, who: str) -> None:
+    status = response.status
     if status in (401, 403):
         raise Refused(f"{who} refuses this worker's credential (HTTP {status})")
     if 300 <= status < 400:
         raise Unavailable(f"{who} answered with a redirect (HTTP {status}), which is never followed")
     if status in (408, 429) or status >= 500:
-        raise Unavailable(f"{who} answered HTTP {status}", retry_after_seconds=retry_after_seconds(retry_after))
+        seconds = retry_after_seconds(response.headers.get("Retry-After"), response.headers.get("Date"))
+        raise Unavailable(f"{who} answered HTTP {status}", retry_after_seconds=seconds)
 
 
-def retry_after_seconds(value: str | None) -> float | None:
-    """Seconds, or an HTTP date against our clock; None where it is absent or unreadable; at most an hour."""
+def retry_after_seconds(value: str | None, answered_at: str | None) -> float | None:
+    """Seconds, or an HTTP date, which counts from the answer's own `Date`: nobody's clocks are compared.
+
+    None where either is absent or unreadable; at most an hour.
+    """
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), RETRY_AFTER_MAX_SECONDS)
     try:
-        moment = parsedate_to_datetime(text)
+        seconds = (_moment(text) - _moment(answered_at or "")).total_seconds()
     except ValueError:
         return None
-    seconds = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
+
+
+def _moment(date: str) -> datetime:
+    """Raises ValueError."""
+    moment = parsedate_to_datetime(date)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 async def _read(response: ClientResponse, bytes_max: int, who: str) -> bytes:

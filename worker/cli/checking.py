@@ -1,7 +1,8 @@
 """`worker check`: the effective settings, and whether each dependency can be reached.
 
-A probe changes nothing but that it makes a database where there is none: log and store are read, agents and zones get a
-TCP connection that is closed again (nothing is said over it, so no credential is either), and Jobs are looked for.
+A probe changes nothing but that it makes a database where there is none: log and store are read, on Kafka what a worker
+has to do is tried as far as it leaves no trace, agents and zones get a TCP connection that is closed again (nothing is
+said over it, so no credential is either), and Jobs are looked for.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ async def _probe_all(given: Settings, ports: Ports) -> list[Probe]:
     try:
         return [
             await _probe("store", _store(ports)),
-            await _probe("log", _log(ports)),
+            await _probe("log", _log(ports) if given.stack == "embedded" else _kafka(given)),
             *([await _probe("worker", _worker(bootstrap.database(given).path))] if given.stack == "embedded" else []),
             await _probe("jobs", _jobs(ports)),
             *await asyncio.gather(*(_probe(name, _connect(url)) for name, url in remote.items())),
@@ -82,6 +83,13 @@ async def _store(ports: Ports) -> str:
 async def _log(ports: Ports) -> str:
     bounds = await ports.stream.bounds(Topic.COMMANDS)
     return f"{len(bounds)} partitions, {sum(end - first for first, end in bounds.values())} commands"
+
+
+async def _kafka(given: Settings) -> str:
+    from worker.adapters.kafka import Connection
+    from worker.adapters.kafka.trying import tried
+
+    return await tried(Connection(given.kafka, given.command_bytes_max))
 
 
 async def _worker(database: Path) -> str:

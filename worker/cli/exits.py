@@ -24,7 +24,8 @@ class Exit(IntEnum):
 MEANING = {
     Exit.DONE: "done; of a verdict: 2xx",
     Exit.NO: "the answer is no: a 4xx or 5xx verdict, not found, exists already, a part of the worker has failed",
-    Exit.WRONG: "wrong usage, setting or input, or a service that cannot be reached: one line on stderr names it",
+    Exit.WRONG: "wrong usage, setting or input, or a service that cannot be reached (`worker run` waits): "
+    "one line on stderr names it",
     Exit.LATE: "no verdict in time; the command stays published, and is answered later",
     Exit.INTERRUPTED: "interrupted, such as `--follow` by Ctrl-C",
 }
@@ -37,9 +38,12 @@ class Wrong(Exception):
 def run(work: Coroutine[Any, Any, Exit]) -> NoReturn:
     """Run to the end and leave with its code.  A bug keeps its traceback, as nothing else does."""
     import asyncio
+    import logging
 
     from worker.errors import WorkerError
 
+    if logging.lastResort:  # libraries complain on their own; what asyncio says there is of bugs
+        logging.lastResort.addFilter(lambda record: record.name == "asyncio")
     try:
         code = asyncio.run(work)
     except (WorkerError, Wrong) as error:

@@ -4,8 +4,9 @@ Knows the client; what a command may hold is the business of commands.py, and wh
 """
 
 import json
+from collections.abc import Iterator, Sequence
 
-from schemas.base import time_text
+from schemas.base import Coordinates, time_text
 from schemas.commands import OPERATIONS
 from worker.cli.commands import Flags, from_file, from_flags
 from worker.cli.exits import Exit, Wrong, complain
@@ -32,29 +33,35 @@ async def publish(what: str, name: str | None, flags: Flags, *, raw: bool, wait_
 
 
 async def _send(messages: list[Message], wait_seconds: float, *, as_json: bool) -> Exit:
-    """Publish; with a time to wait, print the verdict on each."""
+    """Publish; with a time to wait, print the verdict on each, and of those that have none what was sent."""
+    places: list[Coordinates] = []
     async with opened(makes=True) as (_, client):
         if wait_seconds <= 0:
-            places = await client.publish(messages)
-            for sent, at in zip(messages, places, strict=True):
-                told = {
-                    "id": sent.id,
-                    "time": time_text(sent.time),
-                    "type": sent.type,
-                    "key": sent.key,
-                    **at.model_dump(),
-                }
-                say([json.dumps(told) if as_json else sent.id])
+            places += await client.publish(messages)
+            say(_sent(messages, places, as_json=as_json))
             return Exit.DONE
-        results = await client.ask(messages, wait_seconds)
-    for sent, result in zip(messages, results, strict=True):
-        if result is not None:
+        try:
+            results = await client.ask(messages, wait_seconds, places.extend)
+        except BaseException:  # whatever cuts the waiting off, who has sent must know what
+            say(_sent(messages, places, as_json=as_json))
+            raise
+    for sent, at, result in zip(messages, places, results, strict=True):
+        if result is None:
+            say(_sent([sent], [at], as_json=as_json))
+        else:
             say([result.body.decode()] if as_json else verdict_lines(result.verdict, asked=sent.key))
     for sent, result in zip(messages, results, strict=True):
         if result is None:
             late = f"no verdict within {wait_seconds:g} s; is a worker running? The command {sent.id} is published"
             complain(f"{late}, and is answered later: `worker results`")
     return _exit(results)
+
+
+def _sent(messages: Sequence[Message], places: Sequence[Coordinates], *, as_json: bool) -> Iterator[str]:
+    """A line for each that is published: its id, or all that is known of it; none for those without a place."""
+    for sent, at in zip(messages, places, strict=False):
+        told = {"id": sent.id, "time": time_text(sent.time), "type": sent.type, "key": sent.key, **at.model_dump()}
+        yield json.dumps(told) if as_json else sent.id
 
 
 def _exit(results: list[Result | None]) -> Exit:

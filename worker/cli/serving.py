@@ -5,15 +5,28 @@ Each loads what it needs by itself: a start of the worker waits for nothing of t
 
 import json
 
+import structlog
+
 from worker.cli.exits import Exit, Wrong
 from worker.cli.printing import say
 
+log = structlog.get_logger()
+
 
 async def serve() -> Exit:
-    """The worker itself, until it is told to stop."""
+    """The worker itself, until it is told to stop.  What it raises at its start stands in the log as well."""
     from worker import bootstrap, settings
+    from worker.errors import WorkerError
+    from worker.telemetry import logs
 
-    return Exit(await bootstrap.service(settings.load()).run())
+    try:
+        return Exit(await bootstrap.service(settings.load()).run())
+    except Exception as error:
+        if not structlog.is_configured():  # what the settings say of the log is not known
+            logs.configure()
+        known = isinstance(error, WorkerError)
+        log.error("worker.failed", error=str(error) if known else type(error).__name__, exc_info=not known)
+        raise
 
 
 async def play(*, as_json: bool) -> Exit:

@@ -1,6 +1,6 @@
 """`worker topics create` and `check`: what Kafka's topics must be like, made and looked at.
 
-What that is stands beside the adapter; here it is printed, a line each, and what has to be changed is said on stderr.
+What that is stands beside the adapter; here it is printed, a line each; one on stderr names what has to be changed.
 """
 
 import json
@@ -29,7 +29,8 @@ async def check(*, as_json: bool) -> Exit:
     """Look at partitions, retention and sizes, and at how long positions are kept.  Raises Wrong, Unavailable."""
     from worker.adapters.kafka import topics
 
-    return _tell(await topics.check(_connection(settings.load())), as_json=as_json)
+    given = settings.load()
+    return _tell(await topics.check(_connection(given), given.partitions), as_json=as_json)
 
 
 def _connection(given: settings.Settings) -> "Connection":
@@ -45,7 +46,7 @@ def _tell(findings: Sequence["Finding"], *, as_json: bool) -> Exit:
         say([json.dumps([asdict(finding) for finding in findings])])
     else:
         say(columns([(each.topic, "ok" if each.ok else "WRONG", each.text) for each in findings]))
-    wrong = [finding for finding in findings if not finding.ok]
-    for finding in wrong:
-        complain(f"{finding.topic}: {finding.text}")
+    wrong = [finding.topic for finding in findings if not finding.ok]
+    if wrong:
+        complain(f"wrong: {', '.join(wrong)}")
     return Exit.NO if wrong else Exit.DONE

@@ -10,7 +10,7 @@ holds what is none of ours.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -66,14 +66,21 @@ class Client:
         places = await self._stream.publish([message.outgoing for message in messages])
         return [Coordinates(partition=partition, offset=offset) for partition, offset in places]
 
-    async def ask(self, messages: Sequence[Message], timeout_seconds: float) -> list[Result | None]:
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        timeout_seconds: float,
+        published: Callable[[list[Coordinates]], None] = lambda places: None,
+    ) -> list[Result | None]:
         """Publish, and wait for the verdict on each; None where there was none in time: the command stays published.
 
-        Raises as `publish`.  Once published, an outage of results or store is waited out until the time is up.
+        `published` hears where each stands before anything is waited for.  Raises as `publish`.  Once published, an
+        outage of results or store is waited out until the time is up.
         """
         await self._answers.start()
         with self._answers.publishing():
             places = await self.publish(messages)
+            published(places)
             waiting = [asyncio.create_task(self._answer(self._answers.of(place))) for place in places]
         try:
             if waiting:

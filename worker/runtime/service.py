@@ -1,5 +1,8 @@
 """The process: probes, signals, and a supervisor that ends it when a part has ended that it cannot do without.
 
+A log or a store that is away when it starts is waited out, as at any other time: the process is alive then, and not
+ready.  What no waiting heals (a setting, a credential, a right, a topic that nobody made) ends it.
+
 SIGTERM or SIGINT drains, up to a deadline; a second one ends the process on the spot.  Nothing is lost either way:
 what has no committed verdict is fetched again, and resumes from its document, as after a kill -9.
 """
@@ -13,7 +16,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from worker.errors import WorkerError
+from worker.errors import Transient, WorkerError
 from worker.runtime.engine import Engine
 from worker.runtime.probes import Probes
 from worker.telemetry import metrics
@@ -30,9 +33,11 @@ class Service:
     ) -> None:
         self._engine, self._probes, self._about = engine, probes, about
         self._drain_timeout_seconds = drain_timeout_seconds
+        self._port: int | None = None
+        """Of the probes, once they listen."""
 
     async def run(self) -> int:
-        """-> 0 stopped when asked to, 1 a part has failed.  Raises Misconfigured, Unavailable at the start."""
+        """-> 0 stopped when asked to, 1 a part has failed.  Raises Misconfigured, Refused at the start."""
         gc.freeze()  # what is loaded stays; commands leave few cycles behind, so looking for them may wait
         gc.set_threshold(50_000, 20, 50)
         stopping = asyncio.Event()
@@ -49,14 +54,14 @@ class Service:
             await self._engine.stop()
             if self._probes:
                 await self._probes.stop()
+            self._port = None
             log.info("worker.stopped")
 
     async def _run(self, stopping: asyncio.Event) -> int:
         if not await self._started(stopping):
             return 0
-        port = await self._probes.start() if self._probes else None
         metrics.READY.set(1)
-        log.info("worker.ready", probes_port=port, partitions=len(self._engine.consumer.partitions))
+        log.info("worker.ready", probes_port=self._port, partitions=len(self._engine.consumer.partitions))
         parts = asyncio.create_task(self._engine.wait())
         asked = asyncio.create_task(stopping.wait())
         try:
@@ -74,7 +79,7 @@ class Service:
 
     async def _started(self, stopping: asyncio.Event) -> bool:
         """Whether it started before it was told to stop: a start may wait long for what is away."""
-        starting = asyncio.create_task(self._engine.start())
+        starting = asyncio.create_task(self._start())
         asked = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait([starting, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -87,6 +92,29 @@ class Service:
             return False
         starting.result()
         return True
+
+    async def _start(self) -> None:
+        """However long log or store are away; each try that fails is a line in the log.
+
+        The probes come after the first try: a second worker on one file hears who has the file, and not the port.
+        """
+        backoff = self._engine.backoff()
+        while True:
+            try:
+                await self._engine.start()
+            except Transient as error:
+                metrics.OUTAGES.inc()
+                log.warning("dependency.unavailable", error=str(error))
+                await self._engine.stop()
+                await self._listen()
+                await backoff.pause(error)
+            else:
+                await self._listen()
+                return
+
+    async def _listen(self) -> None:
+        if self._probes and self._port is None:
+            self._port = await self._probes.start()
 
     async def _drain(self) -> None:
         metrics.READY.set(0)

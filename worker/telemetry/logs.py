@@ -32,9 +32,12 @@ TROUBLE = {
     "command.bug": "something unclassified was raised: the record is a dead letter; with the traceback",
     "effect.bug": "something unclassified was raised by an effect: it is tried again; with the traceback",
     "reconciler.resumed": "commands were published to resume what is unsettled",
+    "checkpoint.unsigned": "no key is set: checkpoints of the audit log are made without a signature",
+    "checkpoint.failed": "the audit log could not be sealed; it is tried again at the next interval",
+    "checkpoint.log_cut": "the audit log ends before the last checkpoint's range does: something was removed from it",
     "library.message": "a client library warns, such as aiokafka of a broker that is away; in its own words",
     "worker.drain_cut": "the drain was cut short by its deadline: the rest is fetched again",
-    "worker.failed": "a part that the worker cannot do without has ended: the process stops",
+    "worker.failed": "it cannot start, or a part that it cannot do without has ended: the process stops",
 }
 CATALOGUE = ORDINARY | TROUBLE
 REPEATED_SECONDS, REPEATED_MAX = 10.0, 1000

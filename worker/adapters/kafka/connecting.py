@@ -18,6 +18,8 @@ from worker.errors import Misconfigured, Unavailable, WorkerError
 from worker.settings import KafkaSettings
 
 STOP_SECONDS = 2.0
+TLS_ALERT = 0x1503
+"""What TLS says to a request that is none of it begins so: read as Kafka, it is the size of an answer."""
 
 
 async def administrator(connection: Connection) -> AIOKafkaAdminClient:
@@ -38,7 +40,9 @@ async def _reason(connection: Connection, failure: Unavailable) -> WorkerError:
     """What the addresses say; one that would not have us counts before one that is away."""
     addresses = connection.settings.bootstrap_servers.split(",")
     reasons = await asyncio.gather(*(_said(connection, address) for address in addresses))
-    telling = [reason for reason in reasons if reason is not None] or [failure]
+    telling = [reason for reason in reasons if reason is not None]
+    if not telling:  # as a broker does who first wants a credential
+        return _doubted(f"{failure}, although {', '.join(addresses)} takes connections", connection.settings)
     return min(telling, key=lambda reason: not isinstance(reason, Misconfigured))
 
 
@@ -56,9 +60,22 @@ async def _said(connection: Connection, address: str) -> WorkerError | None:
                 return Misconfigured(f"WORKER_KAFKA__SASL_MECHANISM: {address} takes no {settings.sasl_mechanism}")
             case errors.SaslAuthenticationFailed() as cause:
                 return Misconfigured(f"{_credential(settings)}: {address} refuses it: {cause}")
+            case errors.IllegalSaslStateError():
+                return Misconfigured(f"WORKER_KAFKA__SECURITY: {address} takes no SASL, and it is {settings.security}")
+            case errors.KafkaConnectionError(__cause__=asyncio.IncompleteReadError(expected=int(size))) if (
+                size >> 16 == TLS_ALERT
+            ):
+                return Misconfigured(f"WORKER_KAFKA__SECURITY: {address} speaks TLS, and it is {settings.security}")
+            case ConnectionResetError():
+                return _doubted(str(error), settings)
             case _:
                 return error
     return None
+
+
+def _doubted(text: str, settings: KafkaSettings) -> Unavailable:
+    """A broker that is going down ends connections as one that cannot make sense of them: it may be either."""
+    return Unavailable(f"{text}; unless it is away, WORKER_KAFKA__SECURITY={settings.security} is not what it speaks")
 
 
 def _credential(settings: KafkaSettings) -> str:

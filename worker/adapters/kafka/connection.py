@@ -5,6 +5,7 @@ A simulator gives its own objects by overriding these methods.  Defaults of aiok
 
 import ssl
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -58,12 +59,18 @@ class Connection:
 
     def transactional(self, partition: int) -> AIOKafkaProducer:
         """The producer of one owned input partition: its transactional id fences whoever had the partition (K2)."""
-        settings = self.settings
+        return self._transactional(self.transactional_id(partition))
+
+    def trial(self) -> AIOKafkaProducer:
+        """A producer whose transactional id begins as those of the workers, and is none of theirs."""
+        return self._transactional(f"{self.settings.group}-check")
+
+    def _transactional(self, name: str) -> AIOKafkaProducer:
         return AIOKafkaProducer(
             **self._shared,
             **self._writing,
-            transactional_id=self.transactional_id(partition),
-            transaction_timeout_ms=_milliseconds(settings.transaction_timeout_seconds),
+            transactional_id=name,
+            transaction_timeout_ms=_milliseconds(self.settings.transaction_timeout_seconds),
         )
 
     def transactional_id(self, partition: int) -> str:
@@ -126,10 +133,13 @@ class Connection:
         }
 
     def _tls(self) -> ssl.SSLContext:
+        path = self.settings.ca_file
+        if path and not Path(path).is_file():
+            raise Misconfigured(f"WORKER_KAFKA__CA_FILE: there is no file {path}")
         try:
-            return ssl.create_default_context(cafile=self.settings.ca_file or None)
+            return ssl.create_default_context(cafile=path or None)
         except OSError as error:
-            raise Misconfigured(f"WORKER_KAFKA__CA_FILE: {error.strerror or error}") from error
+            raise Misconfigured(f"WORKER_KAFKA__CA_FILE: {path}: {error.strerror or error}") from error
 
     def _sasl(self) -> dict[str, Any]:
         settings = self.settings

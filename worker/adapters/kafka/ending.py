@@ -43,8 +43,10 @@ async def _cut(client: Any, stopping: "asyncio.Task[None]") -> None:
 
 
 def _tasks_of(client: Any) -> list["asyncio.Task[Any]"]:
+    """In the order in which they were made, which is that of the names which asyncio gives: it has them in a set."""
     parts = [client, *(part for part in vars(client).values() if not isinstance(part, asyncio.AbstractEventLoop))]
-    return [task for task in asyncio.all_tasks() if any(_owner(task) is part for part in parts)]
+    owned = [task for task in asyncio.all_tasks() if any(_owner(task) is part for part in parts)]
+    return sorted(owned, key=lambda task: (len(task.get_name()), task.get_name()))
 
 
 def _owner(task: "asyncio.Task[Any]") -> object:

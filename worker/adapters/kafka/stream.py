@@ -36,6 +36,7 @@ class KafkaStream:
         self._producer: Any = None
         self._reader: Any = None
         self._partitions = 0
+        self._seen: set[Topic] = set()
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[tuple[int, int]]:
         """Raises Unavailable where nothing was sent, Misconfigured for a record that its topic does not take."""
@@ -61,7 +62,7 @@ class KafkaStream:
 
     async def bounds(self, topic: Topic) -> Mapping[int, tuple[int, int]]:
         """Raises Unavailable, Refused, Misconfigured."""
-        reader = await self._started_reader()
+        reader = await self._started_reader(topic)
         wanted = [TopicPartition(self._connection.topic(topic), number) for number in range(self._partitions)]
         found = await position.bounds(reader, wanted, self._seconds)
         return {partition.partition: at for partition, at in found.items()}
@@ -113,10 +114,10 @@ class KafkaStream:
                 self._producer = await self._started(self._connection.idempotent())
             return self._producer
 
-    async def _started_reader(self) -> Any:
+    async def _started_reader(self, topic: Topic) -> Any:
         async with self._starting:
+            await self._learn(topic)
             if self._reader is None:
-                await self._learn()
                 self._reader = await self._started(self._connection.reader())
             return self._reader
 
@@ -129,14 +130,20 @@ class KafkaStream:
             raise
         return client
 
-    async def _learn(self) -> None:
-        """How many partitions there are; that never changes."""
-        if not self._partitions:
-            admin = await administrator(self._connection)
-            try:
-                self._partitions = await topics.partitions(self._connection, admin, topics.SEEN_BY_AN_API_TIER)
-            finally:
-                await end(admin, STOP_SECONDS)
+    async def _learn(self, *read: Topic) -> None:
+        """How many partitions there are, which never changes, and that the topics to be `read` may be looked at.
+
+        The client waits for a topic that is missing, or that it may not see, until the time is up.
+        """
+        if self._partitions and self._seen.issuperset(read):
+            return
+        seen = tuple(dict.fromkeys((*topics.SEEN_BY_AN_API_TIER, *read)))
+        admin = await administrator(self._connection)
+        try:
+            self._partitions = await topics.partitions(self._connection, admin, seen)
+            self._seen.update(seen)
+        finally:
+            await end(admin, STOP_SECONDS)
 
     async def stop(self) -> None:
         producer, self._producer = self._producer, None

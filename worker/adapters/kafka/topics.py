@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import InvalidReplicationFactorError, UnknownTopicOrPartitionError, for_code
 
 from worker.adapters.kafka.calling import calling, told
 from worker.adapters.kafka.connecting import administrator
@@ -128,7 +128,8 @@ async def create(connection: Connection, partitions_wanted: int) -> list[Finding
         await _shown(connection, admin, [topic for topic in missing if made[connection.topic(topic)][0] == 0])
     finally:
         await end(admin, STOP_SECONDS)
-    return [_made(connection.topic(topic), *made.get(connection.topic(topic), (None, ""))) for topic in Topic]
+    copies_wanted = settings.replication_factor
+    return [_made(name, *made.get(name, (None, "")), copies_wanted) for name in map(connection.topic, Topic)]
 
 
 async def _shown(connection: Connection, admin: AIOKafkaAdminClient, created: Sequence[Topic]) -> None:
@@ -141,17 +142,20 @@ async def _shown(connection: Connection, admin: AIOKafkaAdminClient, created: Se
             await asyncio.sleep(SHOWN_POLL_SECONDS)
 
 
-def _made(name: str, code: int | None, text: str | None) -> Finding:
+def _made(name: str, code: int | None, text: str | None, copies_wanted: int) -> Finding:
     match code:
         case None:
             return Finding(name, True, "exists")
         case 0:
             return Finding(name, True, "created")
+        case InvalidReplicationFactorError.errno:
+            setting = f"WORKER_KAFKA__REPLICATION_FACTOR={copies_wanted}: set it to the number of brokers, or less"
+            return Finding(name, False, f"{setting} ({text or 'refused'})")
         case _:
             return Finding(name, False, text or for_code(code).__name__)
 
 
-async def check(connection: Connection) -> list[Finding]:
+async def check(connection: Connection, partitions_wanted: int) -> list[Finding]:
     """-> what was found of each topic, and of how long positions are kept.  Raises Unavailable, Refused."""
     seconds = connection.settings.request_timeout_seconds
     admin = await administrator(connection)
@@ -163,17 +167,23 @@ async def check(connection: Connection) -> list[Finding]:
             broker = await _configurations(admin, ConfigResourceType.BROKER, brokers[:1])
     finally:
         await end(admin, STOP_SECONDS)
-    findings = [_topic(connection, topic, counts, found) for topic in Topic]
+    findings = [_topic(connection, topic, counts, found, partitions_wanted) for topic in Topic]
     return [*findings, *(_offsets(configuration) for configuration in broker.values())]
 
 
 def _topic(
-    connection: Connection, topic: Topic, counts: Mapping[Topic, int], found: Mapping[str, Mapping[str, str]]
+    connection: Connection,
+    topic: Topic,
+    counts: Mapping[Topic, int],
+    found: Mapping[str, Mapping[str, str]],
+    partitions_wanted: int,
 ) -> Finding:
     name = connection.topic(topic)
     if topic not in counts:
         return Finding(name, False, "missing")
     wrong = []
+    if topic is Topic.COMMANDS and counts[topic] != partitions_wanted:
+        wrong.append(f"{counts[topic]} partitions, and WORKER_PARTITIONS is {partitions_wanted}")
     if topic in ALIKE and counts[topic] != counts.get(Topic.COMMANDS):
         wrong.append(f"{counts[topic]} partitions, and commands {counts.get(Topic.COMMANDS, 'none')}")
     for key, value in wanted(topic, connection.command_bytes_max).items():

@@ -207,7 +207,8 @@ def _answered(error: ApiException) -> Answer:
         raise Unauthorized(reason) from error
     if error.status == 403:
         raise Refused(f"the cluster forbids it: {reason}") from error
-    seconds = retry_after_seconds(error.headers.get("Retry-After") if error.headers else None)
+    headers: Mapping[str, str] = error.headers or {}
+    seconds = retry_after_seconds(headers.get("Retry-After"), headers.get("Date"))
     raise Unavailable(f"the cluster answered HTTP {error.status}: {reason}", retry_after_seconds=seconds) from error
 
 

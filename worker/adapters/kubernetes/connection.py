@@ -10,7 +10,12 @@ from pathlib import Path
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 from kubernetes_asyncio.client import ApiClient, Configuration
-from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes_asyncio.config import (
+    ConfigException,
+    list_kube_config_contexts,
+    load_incluster_config,
+    load_kube_config,
+)
 
 from worker.adapters.http import no_silent_replays
 from worker.errors import Misconfigured
@@ -52,8 +57,22 @@ async def _from_file(configuration: Configuration, path: str, context: str | Non
         await load_kube_config(path, context=context, client_configuration=configuration, persist_config=False)
     except Exception as error:  # noqa: BLE001  # the library lets YAML's, base64's and its own assertions through
         # Its messages quote whole entries of the file, tokens included: neither shown nor chained.
-        what = f"{path}: no usable kubeconfig" + (f", or no context {context}" if context else "")
-        raise Misconfigured(f"WORKER_KUBERNETES__KUBECONFIG: {what} ({type(error).__name__})") from None
+        contexts = _contexts(path)
+        if context and contexts and context not in contexts:
+            there_are = f"{path} has no context {context}; there are {', '.join(contexts)}"
+            raise Misconfigured(f"WORKER_KUBERNETES__CONTEXT: {there_are}") from None
+        raise Misconfigured(
+            f"WORKER_KUBERNETES__KUBECONFIG: {path}: no usable kubeconfig ({type(error).__name__})"
+        ) from None
+
+
+def _contexts(path: str) -> list[str]:
+    """Their names; none where the file cannot be read."""
+    try:
+        found, _ = list_kube_config_contexts(path)
+    except Exception:  # noqa: BLE001  # as above
+        return []
+    return [str(each["name"]) for each in found]
 
 
 def _is_there(paths: str) -> bool:

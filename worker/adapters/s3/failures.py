@@ -72,18 +72,17 @@ def _answered(error: ClientError, what: str, *, writes: bool) -> WorkerError | N
     if number == 409:
         return Undecided(text) if writes else Unavailable(text)
     if number in (429, 503) or name in THROTTLED:
-        return Unavailable(text, retry_after_seconds=retry_after_seconds(_headers(error).get("retry-after")))
+        return Unavailable(text, retry_after_seconds=_retry_after_seconds(error))
     if number in (301, 307, 401, 403, 404, 408) or name in CREDENTIALS | PASSING or name.lower().startswith(KEYS):
         return Unavailable(text)
     if number >= 500 and number != 501:  # it broke while it worked: who writes cannot know how far it came
-        after = retry_after_seconds(_headers(error).get("retry-after"))
-        return OutcomeUnknown(text) if writes else Unavailable(text, retry_after_seconds=after)
+        return OutcomeUnknown(text) if writes else Unavailable(text, retry_after_seconds=_retry_after_seconds(error))
     return None
 
 
-def _headers(error: ClientError) -> Mapping[str, Any]:
+def _retry_after_seconds(error: ClientError) -> float | None:
     headers: Mapping[str, Any] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return headers
+    return retry_after_seconds(headers.get("retry-after"), headers.get("date"))
 
 
 # ------------------------------------------------------------------------------ at the start
@@ -104,6 +103,10 @@ SETTING_BY_CODE = {
 }
 
 
+NO_TLS = "WRONG_VERSION_NUMBER"
+"""What OpenSSL says of a server that answers in the clear."""
+
+
 def at_start(error: BaseException, settings: S3Settings) -> WorkerError | None:
     """The same failure while the store is opened: one line that names the setting to look at.
 
@@ -115,6 +118,8 @@ def at_start(error: BaseException, settings: S3Settings) -> WorkerError | None:
     match cause:
         case NoCredentialsError():
             return Misconfigured("WORKER_S3__ACCESS_KEY: not set, and the default chain finds no credential")
+        case SSLError() if NO_TLS in str(cause):
+            return Misconfigured(f"WORKER_S3__ENDPOINT_URL: {settings.endpoint_url} speaks no TLS; is it http://?")
         case SSLError():
             return Misconfigured("WORKER_S3__CA_FILE: none of these authorities vouches for the server's certificate")
         case ClientError() if code(cause) in SETTING_BY_CODE:
