@@ -137,6 +137,11 @@ class TestCancelAnEvaluation:
         assert isinstance(effect, StopJob)
         assert (effect.job.gone, state.status) == (planned, Status.CANCELLING)
 
+    def test_a_clock_that_is_behind_keeps_nobody_waiting_for_longer(self) -> None:
+        state = after(decide(evaluation("running", JOB), command("evaluation.cancel"), context(-3600)))
+        [opened] = state.open
+        assert opened.deadline_at == NOW + timedelta(seconds=120 - 3600)
+
     def test_at_the_deadline_is_unconfirmed_and_stays_cancelling(self) -> None:
         pending = Pending(resource=seen("job", "uid-1", "unconfirmed"))
         decision = decide(cancelling(), Observed(at=NOW + timedelta(seconds=120), items=(pending,)), context(120))

@@ -55,12 +55,15 @@ def admit(state: AnyState, command: Command, context: Context, *, version: int |
 
 
 def deadline(command: Command, default_seconds: int, context: Context) -> datetime:
-    """Absolute: from the record's timestamp, bounded by the settings, at least 10 s from the first decision."""
+    """Absolute: from the record's timestamp, bounded by the settings, at least 10 s from the first decision.
+
+    A record from the future only says that our clock is behind: it must not keep anybody waiting for longer.
+    """
     options, limits = command.operation, context.settings
     asked = options.deadline_seconds if isinstance(options, CancelOptions) else None
     seconds = min(asked or default_seconds, limits.deadline_seconds_max)
     earliest = context.now + timedelta(seconds=limits.deadline_seconds_min)
-    return max(command.received_at + timedelta(seconds=seconds), earliest)
+    return max(min(command.received_at, context.now) + timedelta(seconds=seconds), earliest)
 
 
 def opened(command: Command, status_before: str, default_seconds: int, context: Context) -> OpenCommand:
