@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-SEEDS = int(os.environ.get("SIMULATED_SEEDS", "1000"))
+SEEDS = int(os.environ.get("SIMULATED_SEEDS", "200"))
 WORKER = Path(sys.executable).with_name("worker")
 
 
