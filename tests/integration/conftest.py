@@ -112,7 +112,7 @@ async def namespace(kubernetes: Cluster, kubernetes_client: ApiClient) -> AsyncI
     core = CoreV1Api(kubernetes_client)
     name = f"test-{secrets.token_hex(4)}"
     await core.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=name)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         # Without its account pods are refused, and the Job controller takes its time before it tries again.
         while not (await core.list_namespaced_service_account(name)).items:  # noqa: ASYNC110  # elsewhere, no event
             await asyncio.sleep(0.02)
