@@ -16,7 +16,8 @@ from worker.adapters.system import SystemIds
 from worker.domain.effects import Effect, FindJobs, RemovePartial, StopJob, StopTask, StopTurn
 from worker.errors import OutcomeUnknown, Unavailable
 from worker.ports import Deletion, JobIdentity, Pod
-from worker.runtime.perform import Performer, Trail
+from worker.runtime.perform import Performer
+from worker.runtime.trail import Trail
 
 EVALUATION = "11111111-1111-4111-8111-111111111111"
 SESSION = "01arz3ndektsv4rrffq69g5fav.g"

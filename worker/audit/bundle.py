@@ -117,7 +117,7 @@ class Export:
     async def _checkpoints(self) -> None:
         bounds = await self._stream.bounds(Topic.CHECKPOINTS)
         with (self._folder / "checkpoints.ndjson").open("wb") as file:
-            async for record in _in_order(self._stream, Topic.CHECKPOINTS, bounds):
+            async for record in in_order(self._stream, Topic.CHECKPOINTS, bounds):
                 _write(file, _entry(record))
                 self.done.checkpoints += 1
 
@@ -128,7 +128,7 @@ class Export:
             if str(self._scope) != "all":
                 proofs = files.enter_context((self._folder / "proofs.ndjson").open("wb"))
                 prover = Prover(judged, lambda proof: _write(proofs, proof))
-            async for record in _in_order(self._stream, Topic.AUDIT, bounds):
+            async for record in in_order(self._stream, Topic.AUDIT, bounds):
                 body = record.value or b""
                 said = _said(body)
                 chosen = await self._chosen(record.key or b"", said)
@@ -265,13 +265,14 @@ def manifest(folder: Path) -> dict[str, Any]:
     return read
 
 
-async def _in_order(stream: EventStream, topic: Topic, bounds: Mapping[int, tuple[int, int]]) -> AsyncIterator[Record]:
-    """Partition by partition, up to where each ended."""
+async def in_order(stream: EventStream, topic: Topic, bounds: Mapping[int, tuple[int, int]]) -> AsyncIterator[Record]:
+    """Records within bounds, partition by partition.  Raises Unavailable, Refused."""
     for number, (first, end) in sorted(bounds.items()):
         if first < end:
             async for record in stream.read(topic, {number: first}, follow=False):
-                if record.offset < end:
-                    yield record
+                if record.offset >= end:
+                    break
+                yield record
 
 
 def _entry(record: Record) -> dict[str, Any]:

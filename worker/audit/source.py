@@ -87,12 +87,8 @@ class Log:
         return await self._stream.bounds(Topic.AUDIT)
 
     async def records(self, bounds: Bounds) -> AsyncIterator[Record]:
-        for number, (first, end) in sorted(bounds.items()):
-            if first < end:
-                async for record in self._stream.read(Topic.AUDIT, {number: first}, follow=False):
-                    if record.offset >= end:
-                        break
-                    yield record
+        async for record in bundle.in_order(self._stream, Topic.AUDIT, bounds):
+            yield record
 
     async def payload(self, sha256: str) -> bytes | None:
         stored = await self._store.load(f"blobs/{sha256}")

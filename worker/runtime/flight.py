@@ -25,7 +25,8 @@ from worker.domain.effects import (
     next_deadline,
 )
 from worker.ports import Clock
-from worker.runtime.perform import Performer, Trail
+from worker.runtime.perform import Performer
+from worker.runtime.trail import Trail
 
 Key = tuple[str, str]
 
